@@ -1,0 +1,411 @@
+"""Data tests of a corpus: SQL files that select the bad rows, and the integrity of its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256
+from ecglm.synth.database import LockedConnection, quote_identifier, quote_text
+from ecglm.synth.errors import DefinitionError, QueryError
+from ecglm.synth.measure.dictionary import measurements
+from ecglm.synth.render import content_hash, pair_fingerprint
+from ecglm.synth.schema import PAIRS
+from ecglm.synth.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+N_EXAMPLES = 5
+PART_ROWS = 65_536
+MEANINGS = ("labelled", "not_labelled", "not_all_labelled", "met", "not_met")
+
+_HEADER_LINE = re.compile(r"-- (description|severity|scope|needs): (.+)")
+_SEVERITIES = ("error", "warning")
+_SCOPES = ("pair", "corpus")
+_TIMEOUT_S = 600.0
+_MEMORY_MB = 512
+_BYTES_PER_PAIR = 160
+_UNLISTED = (MANIFEST, BUILD_LOG, CARD)
+
+_VIEWS = (
+    """CREATE VIEW messages AS
+       SELECT pair_id, template_id, family, question_type, turn, m.role AS role, m.content AS content
+       FROM (SELECT pair_id, template_id, family, question_type, unnest(messages) AS m,
+                    generate_subscripts(messages, 1) AS turn FROM pairs)""",
+    """CREATE VIEW pair_ecgs AS
+       SELECT pair_id, template_id, family, split, unnest(ecg_ids) AS ecg_id, unnest(patient_ids) AS patient_id,
+              unnest(strat_folds) AS strat_fold FROM pairs""",
+    # sources: the statements whose criteria may stand behind the evidence
+    """CREATE VIEW pair_evidence AS
+       SELECT pair_id, template_id, family, ecg_ids, answers, list_distinct(list_concat(guideline_ids, codes)) AS sources,
+              unnest(evidence) AS evidence FROM pairs WHERE len(evidence) > 0""",
+    'CREATE MACRO evidence_key(ecg_id, code, item) AS hash(ecg_id, code, item.name, item.value, item.unit, item."limit")',
+    "CREATE MACRO measured_key(ecg_id, name, value) AS hash(ecg_id, name, value)",
+)
+_DECIDED = """
+CREATE TABLE decided AS SELECT evidence_key(ecg_id, code, item) AS key, met FROM (
+    SELECT ecg_id, code, unnest(evidence) AS item,
+           CASE verdict WHEN 'met' THEN true WHEN 'not_met' THEN false END AS met
+    FROM findings WHERE len(evidence) > 0)
+"""
+_SMALL_TABLES = ("ecgs", "labels", "templates", "guidelines")
+_KNOWN_NEEDS = frozenset(
+    (*_SMALL_TABLES, "findings", "measurements", "pairs", "rejected")
+    + ("messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One data test: a SELECT of the rows that are wrong.
+
+    Scope `pair`: every pair is judged by itself, so the SELECT runs on one part of the pairs after another.
+    Scope `corpus`: the SELECT sees all pairs at once.
+    """
+
+    name: str
+    description: str
+    severity: Literal["error", "warning"]
+    scope: Literal["pair", "corpus"]
+    needs: tuple[str, ...]
+    sql: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found: how many bad rows, and a few of them."""
+
+    name: str
+    description: str
+    severity: Literal["error", "warning"]
+    n_bad: int
+    examples: list[dict[str, Any]]
+
+
+def run_checks(corpus: Corpus, extra: Path | None = None) -> list[CheckResult]:
+    """Runs every data test on a corpus and verifies its files.
+
+    Args:
+        corpus: a finished corpus.
+        extra: a folder with more checks of the user's own, in the same form.
+
+    Raises:
+        DefinitionError: a check file is malformed or its SQL cannot run; names the file.
+        QueryError: a check ran out of time or memory.
+    """
+    results = verify_files(corpus)
+    checks = load_checks(extra)
+    counts = {check.name: 0 for check in checks}
+    examples: dict[str, list[dict[str, Any]]] = {check.name: [] for check in checks}
+    needed = {name for check in checks for name in check.needs}
+    with _connect(corpus, needed) as connection:
+        _refuse_broken(checks, connection)
+        by_pair = [check for check in checks if check.scope == "pair"]
+        for part in pair_parts(corpus) if by_pair else ():
+            connection.register("pairs", part)
+            for check in by_pair:
+                _apply(check, connection, counts, examples)
+        connection.register("pairs", corpus.table("pairs"))
+        for check in checks:
+            if check.scope == "corpus":
+                _apply(check, connection, counts, examples)
+    results += [
+        CheckResult(check.name, check.description, check.severity, counts[check.name], examples[check.name])
+        for check in checks
+    ]
+    return results
+
+
+def load_checks(extra: Path | None = None) -> list[Check]:
+    """The checks that come with ecglm and those of a folder, in order of their names.
+
+    Raises:
+        DefinitionError: a file lacks a header line, or says something else than expected there; names the file.
+    """
+    folders = [Path(__file__).parent, *([extra] if extra is not None else [])]
+    if extra is not None and not any(extra.glob("*.sql")):
+        raise DefinitionError(f"{extra}: no *.sql file here; give a folder that holds checks")
+    checks: dict[str, Check] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.sql")):
+            if path.stem in checks:
+                raise DefinitionError(f"{path}: a check called {path.stem} comes with ecglm; give the file another name")
+            checks[path.stem] = _read_check(path)
+    return list(checks.values())
+
+
+def _read_check(path: Path) -> Check:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read: {error}") from error
+    header: dict[str, str] = {}
+    for line in text.splitlines():
+        match = _HEADER_LINE.fullmatch(line.rstrip())
+        if match is None:
+            break
+        header[match[1]] = match[2]
+    for name in ("description", "severity"):
+        if name not in header:
+            raise DefinitionError(f"{path}: the file must begin with `-- {name}: …`, before any other line")
+    severity, scope = header["severity"], header.get("scope", "corpus")
+    if severity not in _SEVERITIES:
+        raise DefinitionError(f"{path}: severity is {severity!r}; expected {' or '.join(_SEVERITIES)}")
+    if scope not in _SCOPES:
+        raise DefinitionError(f"{path}: scope is {scope!r}; expected {' or '.join(_SCOPES)}")
+    needs = tuple(name.strip() for name in header.get("needs", "").split(",") if name.strip())
+    unknown = sorted(set(needs) - _KNOWN_NEEDS)
+    if unknown:
+        raise DefinitionError(f"{path}: needs {', '.join(unknown)}; known are {', '.join(sorted(_KNOWN_NEEDS))}")
+    sql = text.strip().removesuffix(";")
+    return Check(path.stem, header["description"], severity, scope, needs, sql)  # type: ignore[arg-type]
+
+
+def answer_meanings() -> dict[str, dict[str, list[str]]]:
+    """What the answers of the built-in templates claim: template → answer → some of `MEANINGS`."""
+    path = Path(__file__).parent / "meanings.yaml"
+    content = read_yaml(path)
+    meanings: dict[str, dict[str, list[str]]] = {}
+    for template_id, answers in content.items():
+        for answer, claimed in answers.items():
+            strange = sorted(set(claimed) - set(MEANINGS))
+            if strange:
+                raise DefinitionError(f"{path}: {template_id}: {strange[0]!r} is not one of {', '.join(MEANINGS)}")
+            meanings.setdefault(template_id, {})[answer] = claimed
+    return meanings
+
+
+# ------------------------------------------------------------------------------------------------------ the connection
+
+
+def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
+    tables: dict[str, Any] = dict(corpus.tables())
+    tables |= {name: tables[name].to_table() for name in _SMALL_TABLES}
+    tables["meanings"] = _meanings_table()
+    setup = list(_VIEWS)
+    if "decided" in needed:
+        setup.append(_DECIDED)
+    if "measured" in needed:
+        setup.append(_measured_sql(corpus, tables["measurements"].schema.names))
+    n_pairs = sum(corpus.split_rows.values())
+    memory_mb = max(_MEMORY_MB, n_pairs * _BYTES_PER_PAIR >> 20)
+    return LockedConnection(tables, setup=setup, memory_limit=f"{memory_mb}MB", timeout_s=_TIMEOUT_S, threads=2)
+
+
+def _meanings_table() -> pa.Table:
+    rows = [
+        {"template_id": template_id, "answer": answer, "meaning": meaning}
+        for template_id, answers in answer_meanings().items()
+        for answer, claimed in answers.items()
+        for meaning in claimed
+    ]
+    columns = ("template_id", "answer", "meaning")
+    return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in columns]))
+
+
+def _measured_sql(corpus: Corpus, columns: Sequence[str]) -> str:
+    """A table of keys of every (ECG, name, value) that evidence without a limit may quote."""
+    known = measurements()
+    parts = []
+    for name in sorted(_names_without_limit(corpus)):
+        same = (name, *known[name].same_as) if name in known else ()
+        parts += [
+            f"SELECT measured_key(ecg_id, {quote_text(name)}, {quote_identifier(column)}::DOUBLE) AS key"
+            f" FROM measurements WHERE {quote_identifier(column)} IS NOT NULL"
+            for column in same
+            if column in columns
+        ]
+    return "CREATE TABLE measured AS " + (" UNION ALL ".join(parts) or "SELECT 0::UBIGINT AS key WHERE false")
+
+
+def _names_without_limit(corpus: Corpus) -> set[str]:
+    names: set[str] = set()
+    for batch in _batches(corpus.table("pairs"), ["evidence"]):
+        items = pc.list_flatten(batch.column("evidence"))
+        plain = items.filter(pc.is_null(pc.struct_field(items, "limit")))
+        names.update(name for name in pc.unique(pc.struct_field(plain, "name")).to_pylist() if name is not None)
+    return names
+
+
+def _batches(dataset: ds.Dataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of a dataset in file order, few of them read ahead."""
+    yield from dataset.to_batches(columns=list(columns), batch_readahead=2, fragment_readahead=2)
+
+
+def pair_parts(corpus: Corpus) -> Iterator[pa.Table]:
+    """All pairs in file order, some `PART_ROWS` at a time."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in _batches(corpus.table("pairs"), PAIRS.names):
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows >= PART_ROWS:
+            yield pa.Table.from_batches(waiting, schema=PAIRS)
+            waiting, rows = [], 0
+    if rows:
+        yield pa.Table.from_batches(waiting, schema=PAIRS)
+
+
+def _refuse_broken(checks: Iterable[Check], connection: LockedConnection) -> None:
+    for check in checks:
+        try:
+            connection.columns(check.sql)
+        except QueryError as error:
+            raise DefinitionError(f"check {check.name}: {error}") from error
+
+
+def _apply(
+    check: Check, connection: LockedConnection, counts: dict[str, int], examples: dict[str, list[dict[str, Any]]]
+) -> None:
+    try:
+        n_bad = connection.select(f"SELECT count(*) AS n FROM (\n{check.sql}\n)")["n"][0].as_py()
+        wanted = min(N_EXAMPLES - len(examples[check.name]), n_bad)
+        if wanted > 0:
+            found = connection.select(f"SELECT * FROM (\n{check.sql}\n) ORDER BY ALL LIMIT {wanted}")
+            examples[check.name] += found.to_pylist()
+    except QueryError as error:
+        raise QueryError(f"check {check.name}: {error}") from error
+    counts[check.name] += n_bad
+
+
+# ----------------------------------------------------------------------------------------------------------- the files
+
+
+def verify_files(corpus: Corpus) -> list[CheckResult]:
+    """Recomputes what the manifest says of a corpus's files: SHA-256, row counts, content hashes and fingerprint."""
+    manifest = corpus.manifest
+    content, hashes = _content_problems(corpus)
+    found = {
+        "file-sha256": ("A file whose bytes are not those the manifest lists.", _changed_files(corpus)),
+        "file-rows": ("A file or table with other row counts than the manifest lists.", _row_problems(corpus)),
+        "file-unlisted": ("A file in the corpus folder that the manifest does not list.", _unlisted_files(corpus)),
+        "content-hash": ("A pair whose content_hash is not that of its messages.", hashes),
+        "content-fingerprint": ("Pairs other than those the manifest's fingerprint was made from.", content),
+    }
+    assert manifest  # noqa: S101 - Corpus.open refuses an empty one
+    return [
+        CheckResult(name, description, "error", problems.n, problems.examples)
+        for name, (description, problems) in found.items()
+    ]
+
+
+class _Problems:
+    """A count and the first few."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.n, self.examples = 0, list[dict[str, Any]]()
+        for row in rows:
+            self.add(**row)
+
+    def add(self, **row: Any) -> None:
+        self.n += 1
+        if len(self.examples) < N_EXAMPLES:
+            self.examples.append(row)
+
+
+def _changed_files(corpus: Corpus) -> _Problems:
+    problems = _Problems()
+    for name, entry in corpus.manifest["files"].items():
+        actual = file_sha256(corpus.root / name)
+        if actual != entry["sha256"]:
+            problems.add(file=name, expected=entry["sha256"], found=actual)
+    return problems
+
+
+def _row_problems(corpus: Corpus) -> _Problems:
+    import pyarrow.parquet as pq
+
+    problems = _Problems()
+    pairs = 0
+    for name, entry in corpus.manifest["files"].items():
+        if "rows" not in entry:
+            continue
+        try:
+            actual = pq.read_metadata(corpus.root / name).num_rows
+        except (OSError, pa.ArrowException) as error:
+            problems.add(file=name, expected=entry["rows"], found=str(error))
+            continue
+        pairs += actual if name.startswith("pairs/") else 0
+        if actual != entry["rows"]:
+            problems.add(file=name, expected=entry["rows"], found=actual)
+    if pairs != corpus.manifest["counts"]["pairs"]:
+        problems.add(file="pairs", expected=corpus.manifest["counts"]["pairs"], found=pairs)
+    return problems
+
+
+def _unlisted_files(corpus: Corpus) -> _Problems:
+    listed = set(corpus.manifest["files"]) | set(_UNLISTED)
+    present = (path.relative_to(corpus.root).as_posix() for path in sorted(corpus.root.rglob("*")) if path.is_file())
+    return _Problems({"file": name} for name in present if name not in listed)
+
+
+def _content_problems(corpus: Corpus) -> tuple[_Problems, _Problems]:
+    content, hashes = _Problems(), _Problems()
+    fingerprint = 0
+    for batch in _batches(corpus.table("pairs"), ["pair_id", "content_hash", "messages"]):
+        pair_ids, stated = batch.column("pair_id").to_pylist(), batch.column("content_hash").to_pylist()
+        messages = batch.column("messages")
+        texts = pc.struct_field(messages.flatten(), "content").to_pylist()
+        offsets = pc.subtract(messages.offsets, messages.offsets[0]).to_pylist()
+        for pair_id, given, start, stop in zip(pair_ids, stated, offsets, offsets[1:], strict=False):
+            actual = content_hash([text or "" for text in texts[start:stop]])
+            if actual != given:
+                hashes.add(pair_id=pair_id, expected=actual, found=given)
+            fingerprint += pair_fingerprint(pair_id or "", actual)
+    actual = f"{fingerprint % (1 << 128):032x}"
+    if actual != corpus.manifest["content_fingerprint"]:
+        content.add(expected=corpus.manifest["content_fingerprint"], found=actual)
+    return content, hashes
+
+
+# -------------------------------------------------------------------------------------------------------------- to read
+
+
+def print_results(results: Sequence[CheckResult], console: Console | None = None) -> None:
+    """Prints one line per check, and the examples of those that found something."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = console or Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("check", no_wrap=True)
+    table.add_column("bad rows", justify="right")
+    table.add_column("what it looks for", overflow="fold")
+    for result in results:
+        mark = "[green]ok[/]" if not result.n_bad else f"[{'red' if result.severity == 'error' else 'yellow'}]{result.severity}[/]"
+        table.add_row(mark, result.name, f"{result.n_bad:,}", escape(result.description))
+    console.print(table)
+    for result in results:
+        for example in result.examples:
+            shown = ", ".join(f"{name}={_short(value)}" for name, value in example.items())
+            console.print(f"{result.name}: {shown}", markup=False, soft_wrap=True)
+    errors = sum(result.n_bad > 0 and result.severity == "error" for result in results)
+    warnings = sum(result.n_bad > 0 and result.severity == "warning" for result in results)
+    console.print(f"{len(results)} checks, {errors} failed, {warnings} with warnings", markup=False)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+__all__ = [
+    "Check",
+    "CheckResult",
+    "answer_meanings",
+    "load_checks",
+    "pair_parts",
+    "print_results",
+    "run_checks",
+    "verify_files",
+]

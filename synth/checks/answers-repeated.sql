@@ -1,0 +1,6 @@
+-- description: The same answer given twice, the same option offered twice, or a choice of one.
+-- severity: error
+-- scope: pair
+-- needs: pairs
+SELECT pair_id, template_id, answers, options FROM pairs
+WHERE len(list_distinct(answers)) <> len(answers) OR len(list_distinct(options)) <> len(options) OR len(options) = 1

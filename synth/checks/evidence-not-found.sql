@@ -1,0 +1,15 @@
+-- description: Evidence with a limit that is no finding of its ECG under a statement the pair names.
+-- severity: error
+-- scope: pair
+-- needs: pair_evidence, decided
+WITH keyed AS (
+    SELECT p.pair_id, p.template_id, p.ecg_ids, p.sources, p.evidence,
+           evidence_key(e.ecg_id, c.code, p.evidence) AS key
+    FROM pair_evidence AS p, unnest(p.ecg_ids) AS e(ecg_id), unnest(p.sources) AS c(code)
+    WHERE p.evidence."limit" IS NOT NULL
+    UNION ALL
+    SELECT pair_id, template_id, ecg_ids, sources, evidence, NULL FROM pair_evidence
+    WHERE evidence."limit" IS NOT NULL AND len(sources) = 0
+)
+SELECT k.pair_id, k.template_id, k.ecg_ids, k.sources, k.evidence FROM keyed AS k LEFT JOIN decided AS d USING (key)
+GROUP BY ALL HAVING count(d.key) = 0

@@ -1,0 +1,10 @@
+-- description: Measurements of an unknown ECG, given twice by one provider, or not finite.
+-- severity: error
+-- scope: corpus
+-- needs: measurements, ecgs
+SELECT ecg_id, provider, 'not in ecgs' AS problem FROM measurements WHERE ecg_id NOT IN (SELECT ecg_id FROM ecgs)
+UNION ALL
+SELECT ecg_id, provider, 'given twice' FROM measurements GROUP BY ecg_id, provider HAVING count(*) > 1
+UNION ALL
+SELECT ecg_id, provider, 'not finite' FROM measurements
+WHERE len(list_filter([*COLUMNS(* EXCLUDE (ecg_id, provider))]::DOUBLE[], lambda v: NOT isfinite(v))) > 0

@@ -1,0 +1,331 @@
+"""The `synth` command line. Heavy modules are imported inside the commands, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="synth",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="ECG measurements and cardiology guidelines into instruction data.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+CorpusFolder = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder made by `synth build`.")]
+GuidelineFolder = Annotated[
+    Path | None, typer.Option("--guidelines", help="Folder used instead of the built-in guidelines.")
+]
+TemplateFolder = Annotated[
+    Path | None, typer.Option("--templates", help="Folder used instead of the built-in templates.")
+]
+PtbxlFolder = Annotated[
+    Path | None,
+    typer.Option("--ptbxl", help="PTB-XL folder, or one made by `synth simulate`. Default: simulated ECGs."),
+]
+
+
+def main() -> None:
+    """Runs the command line: exit code 0 fine, 1 handled failure, 2 wrong usage, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and gives its exit code."""
+    from ecglm.synth.errors import ECGLMError
+
+    try:
+        code = app(arguments, prog_name="synth", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except ECGLMError as error:
+        print(f"synth: error: {error}", file=sys.stderr)
+        return 1
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.BadParameter.__mro__[2] as error:  # ClickException, which typer carries but does not export
+        error.show()
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("synth: interrupted; nothing was left half-written, run the command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib import metadata
+
+        print(f"ecglm {metadata.version('ecglm')}")
+        raise typer.Exit
+
+
+@app.command("build")
+def build_command(
+    config: Annotated[Path | None, typer.Option(help="YAML file with any of the options below.")] = None,
+    ptbxl: PtbxlFolder = None,
+    simulated: Annotated[
+        int | None, typer.Option(help="Number of simulated ECGs, without --ptbxl. [default: 300]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulated ECGs. [default: 1]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Corpus folder. [default: corpus]")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many ECGs.")] = None,
+    families: Annotated[str | None, typer.Option(help="Only these template families, separated by commas.")] = None,
+    sampling_hz: Annotated[int | None, typer.Option(help="100 or 500. [default: what is there, 100 first]")] = None,
+    guidelines: GuidelineFolder = None,
+    templates: TemplateFolder = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. [default: one per core, 8 at most]")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="never | if-possible | always: use what an earlier build finished. [default: if-possible]"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be built; write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a corpus of instruction pairs, from simulated ECGs or from PTB-XL."""
+    from ecglm.synth.build import build, plan, read_config
+
+    chosen = read_config(
+        config,
+        ptbxl=ptbxl,
+        simulated=simulated,
+        seed=seed,
+        out=out,
+        limit=limit,
+        families=tuple(part.strip() for part in families.split(",") if part.strip()) if families is not None else None,
+        sampling_hz=sampling_hz,
+        guidelines=guidelines,
+        templates=templates,
+        workers=workers,
+        resume=resume,
+    )
+    if dry_run:
+        planned = dataclasses.asdict(plan(chosen))
+        _print_json(planned) if as_json else _print_plan(planned)
+        return
+    with _progress() as progress:
+        result = build(chosen, progress)
+    content = dataclasses.asdict(result) | {"out": str(result.out)}
+    _print_json(content) if as_json else _print_result(content)
+
+
+@app.command("simulate")
+def simulate_command(
+    out: Annotated[Path, typer.Option(help="New folder, in PTB-XL's own layout.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of ECGs.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same ECGs.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Write simulated 12-lead ECGs of known truth as a PTB-XL folder; `synth build --ptbxl` reads it."""
+    from ecglm.synth.sources.simulator import simulate
+
+    with _progress() as progress:
+        simulate(out, n, seed, progress=lambda done, of: progress("simulating ECGs", done, of))
+    _print_json({"out": str(out), "ecgs": n, "seed": seed}) if as_json else print(f"{n} simulated ECGs in {out}")
+
+
+@app.command("validate")
+def validate_command(
+    guidelines: GuidelineFolder = None, templates: TemplateFolder = None, as_json: Json = False
+) -> None:
+    """Check guidelines, templates and vocabularies; every problem at once."""
+    from ecglm.synth.validate import validate
+
+    report = validate(guidelines, templates)
+    if as_json:
+        violations = [dataclasses.asdict(violation) for violation in report.violations]
+        _print_json(dataclasses.asdict(report) | {"violations": len(violations), "problems": violations})
+    else:
+        for violation in report.violations:
+            print(f"{violation.level}: {violation.where}: {violation.message}")
+        print(
+            f"{report.guidelines} guidelines ({report.executable} executable, {report.criteria} criteria),"
+            f" {report.templates} templates with {report.paraphrases} ways of asking, {len(report.violations)} problems"
+        )
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command("preview")
+def preview_command(
+    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="Template id.")],
+    number: Annotated[int, typer.Option("-n", min=1, help="How many pairs.")] = 3,
+    ptbxl: PtbxlFolder = None,
+    limit: Annotated[int, typer.Option(min=1, help="From the first so many ECGs.")] = 200,
+    guidelines: GuidelineFolder = None,
+    templates: TemplateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Render a few pairs of one template."""
+    from ecglm.synth.preview import preview
+
+    result = preview(template, number, ptbxl=ptbxl, limit=limit, guidelines=guidelines, templates=templates)
+    if as_json:
+        _print_json(result)
+        return
+    for pair in result["pairs"]:
+        print(f"--- {pair['pair_id']}  {', '.join(pair['ecg_ids'])}  {pair['split']}  answers: {pair['answers']}")
+        for message in pair["messages"]:
+            print(f"{message['role']}: {message['content']}")
+    print(f"{result['n_pairs']} pairs and {result['n_rejected']} rejected rows from {result['n_ecgs']} ECGs")
+    for reason, count in result["rejected_reasons"].items():
+        print(f"  rejected {count}: {reason}")
+
+
+@app.command("query")
+def query_command(
+    corpus: CorpusFolder,
+    sql: Annotated[
+        str,
+        typer.Argument(help="One SELECT over ecgs labels measurements findings pairs rejected templates guidelines."),
+    ],
+    output_format: Annotated[str, typer.Option("--format", help="table | json | csv | parquet")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Write here instead of to stdout (needed for parquet).")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which the query is stopped.")] = 300.0,
+) -> None:
+    """Ask a corpus in SQL; nothing but the corpus can be reached."""
+    from ecglm.synth.query import FORMATS, query
+
+    if output_format not in FORMATS:
+        raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+    if output_format == "parquet" and out is None:
+        raise typer.BadParameter("parquet needs --out FILE", param_hint="--format")
+    query(corpus, sql, output_format, out, timeout)
+
+
+@app.command("test")
+def check_command(corpus: CorpusFolder, as_json: Json = False) -> None:
+    """Run the data tests: patients in two splits, answers against evidence, broken text, damaged files …"""
+    from ecglm.synth.checks import print_results, run_checks
+    from ecglm.synth.corpus import Corpus
+
+    results = run_checks(Corpus.open(corpus))
+    failed = sum(result.n_bad > 0 and result.severity == "error" for result in results)
+    if as_json:
+        _print_json(
+            {"passed": not failed, "failed": failed, "checks": [dataclasses.asdict(result) for result in results]}
+        )
+    else:
+        print_results(results)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("stats")
+def stats_command(
+    corpus: CorpusFolder,
+    plot: Annotated[Path | None, typer.Option(help="Also draw a picture (.png).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count pairs by family, type, split and code; lengths of the texts; what was rejected."""
+    from ecglm.synth.corpus import Corpus
+    from ecglm.synth.stats import corpus_stats, plot_stats, print_stats
+
+    stats = corpus_stats(Corpus.open(corpus))
+    _print_json(stats) if as_json else print_stats(stats)
+    if plot is not None:
+        plot_stats(stats, plot)
+
+
+@app.command("why")
+def why_command(
+    corpus: CorpusFolder,
+    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID")],
+    as_json: Json = False,
+) -> None:
+    """Show where a pair comes from: record, measurement, criterion with limit and citation, template line."""
+    from ecglm.synth.corpus import Corpus
+    from ecglm.synth.why import explain, print_explanation
+
+    explanation = explain(Corpus.open(corpus), pair_id)
+    _print_json(explanation.as_dict()) if as_json else print_explanation(explanation)
+    if not explanation.identical:
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_command(
+    corpus: CorpusFolder,
+    out: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
+    output_format: Annotated[str, typer.Option("--format", help="chat | sharegpt | alpaca")] = "chat",
+    split: Annotated[str | None, typer.Option(help="Only this split: train | validation | test.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the pairs as JSON Lines for a training framework."""
+    from ecglm.synth.corpus import Corpus
+    from ecglm.synth.export import FORMATS, export
+    from ecglm.synth.schema import SPLITS
+
+    if output_format not in FORMATS:
+        raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+    if split is not None and split not in SPLITS:
+        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
+    rows = export(Corpus.open(corpus), output_format, out, split)
+    content = {"out": str(out), "format": output_format, "pairs": rows}
+    _print_json(content) if as_json else print(f"{rows} pairs in {out}")
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, ensure_ascii=False, default=str))
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    print(f"{plan['source']}: {plan['ecgs']} ECGs ({plan['rejected']} rejected), {plan['statements']} statements")
+    print(f"{len(plan['templates'])} templates: {', '.join(plan['templates'])}")
+    print("the corpus is up to date" if plan["up_to_date"] else "nothing was written")
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    print(
+        f"{result['out']}: {result['pairs']:,} pairs about {result['ecgs']:,} ECGs in {result['seconds']:.1f} s"
+        f" ({result['rendered']} templates rendered, {result['reused']} unchanged)"
+    )
+    for template, reason in result["skipped"].items():
+        print(f"  skipped {template} ({reason})")
+    for reason, count in result["rejected_reasons"].items():
+        print(f"  rejected {count:,}: {reason}")
+    print(f"  content fingerprint {result['content_fingerprint']}")
+
+
+class _progress:  # noqa: N801 - used as a function
+    """A progress bar on stderr while a terminal is there; nothing otherwise."""
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        if not sys.stderr.isatty():
+            return lambda stage, done, of: None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar.start()
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, of: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = self._bar.add_task(stage, total=of)
+            self._bar.update(tasks[stage], completed=done, total=of)
+
+        return show
+
+    def __exit__(self, *_: object) -> None:
+        bar = getattr(self, "_bar", None)
+        if bar is not None:
+            bar.stop()
+
+
+if __name__ == "__main__":
+    main()

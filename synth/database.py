@@ -1,0 +1,136 @@
+"""The one kind of database connection on which SQL from guidelines, templates, checks and users runs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from ecglm.synth.errors import QueryError
+
+MACROS = (
+    # The same 64 bits in every version of every library: choices made from it never move.
+    "CREATE MACRO stable_hash(text) AS md5_number_lower(text)",
+    # ['a', 'b', 'c'] -> 'a, b and c'
+    "CREATE MACRO and_join(items) AS CASE WHEN len(items) = 0 THEN NULL WHEN len(items) = 1 THEN items[1]"
+    " ELSE array_to_string(items[:-2], ', ') || ' and ' || items[-1] END",
+    # 0.350 mV -> '0.35 mV', 212.0 ms -> '212 ms', -47.2 degrees -> '-47°', a count -> '11'
+    "CREATE MACRO quantity(value, unit) AS CASE"
+    " WHEN unit = 'mV' THEN printf('%.2f mV', value::DOUBLE)"
+    " WHEN unit = '°' THEN printf('%.0f°', round(value) + 0.0)"
+    " WHEN unit = '/min' THEN printf('%.0f/min', value::DOUBLE)"
+    " WHEN unit = '' THEN printf('%.3g', value::DOUBLE)"
+    " ELSE printf('%.0f %s', value::DOUBLE, unit) END",
+)
+"""Macros that guidelines, templates and checks may use; made before the connection is locked."""
+
+_LOCK = (
+    "SET python_enable_replacements = false",
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET preserve_insertion_order = true",
+    "SET temp_directory = ''",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+class LockedConnection:
+    """An in-memory DuckDB that sees the given Arrow tables and nothing else: no files, no network, no settings.
+
+    Args:
+        tables: Arrow tables or datasets by name.
+        setup: our own SQL (views, macros), run before the lock.
+        memory_limit: DuckDB's limit, e.g. "512MB".
+        timeout_s: after so many seconds a query is interrupted.
+        threads: worker threads; one makes float sums the same every time.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, pa.Table | ds.Dataset],
+        *,
+        setup: Sequence[str] = (),
+        memory_limit: str = "1GB",
+        timeout_s: float = 300.0,
+        threads: int = 1,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._connection = duckdb.connect(":memory:", config={"threads": threads, "memory_limit": memory_limit})
+        for name, table in tables.items():
+            self._connection.register(name, table)
+        for statement in (*MACROS, *setup, *_LOCK):
+            self._connection.execute(statement)
+
+    def __enter__(self) -> LockedConnection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def register(self, name: str, table: pa.Table | ds.Dataset) -> None:
+        """Adds or replaces a table of ours; SQL cannot do this itself."""
+        self._connection.register(name, table)
+
+    def columns(self, sql: str) -> dict[str, str]:
+        """Column names and DuckDB types a SELECT would return, without running it."""
+        with self._guarded(sql):
+            relation = self._connection.sql(sql)
+            return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+    def select(self, sql: str) -> pa.Table:
+        """The whole answer of one SELECT.
+
+        Raises:
+            QueryError: not exactly one SELECT, refused, failed, out of memory, or over the time limit.
+        """
+        with self._guarded(sql):
+            return self._connection.sql(sql).to_arrow_table()
+
+    @contextlib.contextmanager
+    def _guarded(self, sql: str) -> Iterator[None]:
+        try:
+            statements = self._connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise QueryError(f"SQL cannot be parsed: {_first_lines(error)}") from error
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            found = ", ".join(str(s.type).removeprefix("StatementType.") for s in statements) or "nothing"
+            raise QueryError(f"exactly one SELECT is allowed, found {found}; write a single SELECT (or WITH … SELECT)")
+        timer = threading.Timer(self.timeout_s, self._connection.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except duckdb.InterruptException as error:
+            raise QueryError(
+                f"the query ran longer than {self.timeout_s:g} s and was stopped; make it smaller"
+            ) from error
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            raise QueryError(f"the query needs more memory than allowed: {_first_lines(error)}") from error
+        except duckdb.PermissionException as error:
+            raise QueryError(
+                f"files, network and settings cannot be reached from SQL: {_first_lines(error)}"
+            ) from error
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise QueryError(_first_lines(error)) from error
+        finally:
+            timer.cancel()
+
+
+def _first_lines(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])
+
+
+def quote_identifier(name: str) -> str:
+    """A column name as DuckDB wants it in SQL text of ours."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A string literal for SQL text of ours (never for text of a user)."""
+    return "'" + text.replace("'", "''") + "'"

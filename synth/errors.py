@@ -1,0 +1,31 @@
+"""The exceptions ecglm raises on purpose. Each message names what was found, where, and what to do."""
+
+from __future__ import annotations
+
+
+class ECGLMError(Exception):
+    """Base of every error a user can cause and mend; the command line prints it and exits with 1."""
+
+
+class SourceError(ECGLMError):
+    """A source folder or one of its metadata files cannot be read as promised."""
+
+
+class SignalError(ECGLMError):
+    """One waveform record is missing, damaged or not what its source promises."""
+
+
+class DefinitionError(ECGLMError):
+    """A guideline, template, vocabulary or configuration file is not valid."""
+
+
+class QueryError(ECGLMError):
+    """A SQL text was refused, failed, or ran out of time or memory."""
+
+
+class RenderError(ECGLMError):
+    """A template could not be rendered for a row."""
+
+
+class CorpusError(ECGLMError):
+    """A corpus folder is missing, damaged, busy or cannot be written."""

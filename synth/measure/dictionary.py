@@ -1,0 +1,33 @@
+"""What every measurement is called, its unit, and the words for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ecglm.synth.schema import LEADS
+from ecglm.synth.yaml_files import read_yaml
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measurement: PTB-XL+ column name, unit, words for evidence, other providers' names of the same quantity."""
+
+    name: str
+    unit: str
+    words: str
+    same_as: tuple[str, ...] = ()
+
+
+@cache
+def measurements() -> dict[str, Measurement]:
+    """All measurements that criteria and templates may name, with `{lead}` patterns expanded, in file order."""
+    entries = read_yaml(Path(__file__).parent / "dictionary.yaml")
+    known: dict[str, Measurement] = {}
+    for pattern, entry in entries.items():
+        for lead in LEADS if "{lead}" in pattern else ("",):
+            name = pattern.replace("{lead}", lead)
+            same_as = tuple(entry.get("same_as", ()))
+            known[name] = Measurement(name, entry["unit"], entry["words"].replace("{lead}", lead), same_as)
+    return known

@@ -1,0 +1,502 @@
+"""Template files: reading them, refusing what is unsafe, and compiling them to render whole batches of rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jinja2
+import numpy as np
+import xxhash
+from jinja2 import nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ecglm.synth.errors import DefinitionError, RenderError
+from ecglm.synth.guidelines import Violation
+from ecglm.synth.schema import FAMILIES
+from ecglm.synth.yaml_files import parse_yaml
+
+ENGINE_VERSION = "1"
+"""Bumped when the same template and rows would render otherwise."""
+
+MAX_TEXT = 64 * 1024
+PAIR_END = "\x1e"
+TURN_END = "\x1f"
+SPECIAL_COLUMNS = ("ecg_id", "ecg_ids", "answers", "options", "codes", "evidence", "guideline_ids", "rejected")
+"""Columns of a template's SELECT that go into the pair rather than into its text."""
+
+_QUESTION_TYPES = (
+    "single-verify",
+    "single-choose",
+    "single-query",
+    "comparison-verify",
+    "comparison-choose",
+    "comparison-query",
+    "free",
+    "dialogue",
+)
+
+
+def sentence(text: str) -> str:
+    """The text with its first letter in upper case, the rest as it was."""
+    return text[:1].upper() + text[1:]
+
+
+def number(value: float, digits: int = 0) -> str:
+    """A number with a fixed count of digits after the point; never `-0`."""
+    text = f"{value:.{min(max(int(digits), 0), 6)}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+FILTERS = {
+    "abs": abs,
+    "capitalize": str.capitalize,
+    "first": lambda items: items[0],
+    "join": lambda items, separator="": str(separator).join(map(str, items)),
+    "last": lambda items: items[-1],
+    "length": len,
+    "lower": str.lower,
+    "number": number,
+    "round": lambda value, digits=0: round(value, digits),
+    "sentence": sentence,
+    "title": str.title,
+    "trim": str.strip,
+    "upper": str.upper,
+}
+_LONGEST_NUMBER = 330
+"""Characters a number can take when printed."""
+TESTS = {"none": lambda value: value is None}
+
+_ALLOWED_NODES = (
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.List,
+    nodes.Tuple,
+    nodes.If,
+    nodes.For,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Neg,
+    nodes.Filter,
+    nodes.Test,
+    nodes.Getattr,
+)
+_LOOP_FIELDS = ("first", "last", "index", "length")
+
+
+class Vocabulary(BaseModel):
+    """Every answer a closed question may have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    description: str
+    answers: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(min_length=1)
+
+
+class Header(BaseModel):
+    """The front matter of a template file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
+    version: int = Field(ge=1)
+    family: Literal[FAMILIES]  # type: ignore[valid-type]
+    question_type: Literal[_QUESTION_TYPES]  # type: ignore[valid-type]
+    description: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    needs: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
+    answers: str
+    cap_per_ecg: int | None = Field(default=None, ge=1)
+    language: Literal["en"] = "en"
+    sql: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of the conversation with its alternative wordings and the line each starts on."""
+
+    role: Literal["user", "assistant"]
+    alternatives: tuple[str, ...]
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """One template file."""
+
+    header: Header
+    turns: tuple[Turn, ...]
+    text: str
+    vocabulary: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.header.id
+
+    @cached_property
+    def hash(self) -> str:
+        """Changes with the file, its vocabulary or the engine, and with nothing else."""
+        return xxhash.xxh3_128_hexdigest("\x1f".join((ENGINE_VERSION, self.text, *self.vocabulary)).encode())
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """Row fields the body uses, in alphabetical order."""
+        used: set[str] = set()
+        for turn in self.turns:
+            for alternative in turn.alternatives:
+                used |= _free_names(_environment().parse(alternative))
+        return tuple(sorted(used))
+
+    def variants(self, choices: Sequence[int]) -> list[list[int]]:
+        """For each turn, the wording that each 64-bit choice picks."""
+        bits = np.array(choices, dtype=np.uint64)
+        return [
+            ((bits >> np.uint64(5 * turn)) % np.uint64(len(each.alternatives))).tolist()
+            for turn, each in enumerate(self.turns)
+        ]
+
+    @cached_property
+    def compiled(self) -> CompiledTemplate:
+        """The template as one loop over rows."""
+        return CompiledTemplate(self)
+
+
+class CompiledTemplate:
+    """Renders many rows in one call: row fields become local variables of one compiled loop."""
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self._templates: dict[tuple[str, bool], jinja2.Template] = {}
+        self._choices = [f"_turn{number}" for number in range(len(template.turns))]
+        body = "".join(
+            _branches(choice, turn.alternatives) + TURN_END
+            for choice, turn in zip(self._choices, template.turns, strict=True)
+        )
+        names = ", ".join((*template.variables, *self._choices))
+        loop = f"{{% for {names} in _rows %}}{body}{PAIR_END}{{% endfor %}}"
+        # Inside a set block Jinja appends to one list instead of yielding piece by piece: half the time.
+        self._fast_source = f"{{% set _text %}}{loop}{{% endset %}}{{{{ _text }}}}"
+        self._counted_source = loop
+        trees = [_environment().parse(text) for turn in template.turns for text in turn.alternatives]
+        self._uses = Counter(name.name for tree in trees for name in tree.find_all(nodes.Name))
+        self._has_loops = any(tree.find(nodes.For) for tree in trees)
+        self._length = sum(max(map(len, turn.alternatives)) for turn in template.turns)
+
+    def render(self, columns: Mapping[str, Sequence[Any]], variants: Sequence[Sequence[int]]) -> list[list[str]]:
+        """Texts of every turn, row by row.
+
+        Args:
+            columns: the values of `template.variables`, one per row.
+            variants: for each turn the wording chosen, one per row (see `Template.variants`).
+
+        Raises:
+            RenderError: a NULL or an undefined name would be printed, or a text is over 64 kB; names the template.
+        """
+        fields = [columns[name] for name in self.template.variables]
+        rows = zip(*fields, *variants, strict=True)
+        n_rows = len(variants[0])
+        try:
+            refuse_null = any(None in column for column in fields)
+            if self._is_small(columns):
+                text = self._compiled(self._fast_source, refuse_null).render(_rows=rows)
+            else:
+                pieces = self._compiled(self._counted_source, refuse_null).generate(_rows=rows)
+                text = "".join(_bounded(pieces, MAX_TEXT * max(n_rows, 16)))
+        except jinja2.TemplateError as error:
+            raise RenderError(f"template {self.template.id}: {error}") from error
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            raise RenderError(f"template {self.template.id}: a filter does not fit its value: {error}") from error
+        pairs = text.split(PAIR_END)
+        pairs.pop()
+        texts = [pair.split(TURN_END)[:-1] for pair in pairs]
+        if len(texts) != n_rows or any(len(turns) != len(variants) for turns in texts):
+            raise RenderError(
+                f"template {self.template.id}: a row field contains control characters; clean it in the SQL"
+            )
+        if len(text) > MAX_TEXT and any(len(turn) > MAX_TEXT for turns in texts for turn in turns):
+            raise RenderError(f"template {self.template.id}: a text is longer than {MAX_TEXT // 1024} kB; shorten it")
+        return texts
+
+    def _compiled(self, source: str, refuse_null: bool) -> jinja2.Template:
+        key = (source, refuse_null)
+        if key not in self._templates:
+            self._templates[key] = _environment(refuse_null=refuse_null).from_string(source)
+        return self._templates[key]
+
+    def _is_small(self, columns: Mapping[str, Sequence[Any]]) -> bool:
+        """Whether no row can grow beyond the limit: no loop, and the longest field wherever a field is used."""
+        if self._has_loops:
+            return False
+        longest = {
+            name: max((len(value) for value in values if isinstance(value, str)), default=0) + _LONGEST_NUMBER
+            for name, values in columns.items()
+        }
+        return self._length + sum(self._uses[name] * length for name, length in longest.items()) <= MAX_TEXT
+
+
+def _branches(choice: str, alternatives: Sequence[str]) -> str:
+    if len(alternatives) == 1:
+        return alternatives[0]
+    parts = [f"{{% if {choice} == 0 %}}{alternatives[0]}"]
+    parts += [f"{{% elif {choice} == {number} %}}{text}" for number, text in enumerate(alternatives[1:], start=1)]
+    return "".join(parts) + "{% endif %}"
+
+
+def _bounded(chunks: Iterable[str], limit: int) -> Iterator[str]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            raise RenderError(f"the text grows beyond {MAX_TEXT // 1024} kB per row; a loop or a field is too long")
+        yield chunk
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset()
+
+
+def _refuse_null(value: Any) -> Any:
+    if value is None:
+        raise jinja2.UndefinedError("a NULL would be printed; filter it in the SQL or test `is none`")
+    return value
+
+
+def _environment(*, refuse_null: bool = False) -> jinja2.Environment:
+    key = "strict" if refuse_null else "plain"
+    if key not in _ENVIRONMENTS:
+        environment = _Sandbox(
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            cache_size=0,
+            finalize=_refuse_null if refuse_null else None,
+        )
+        environment.globals.clear()
+        environment.filters.clear()
+        environment.filters.update(FILTERS)
+        environment.tests.clear()
+        environment.tests.update(TESTS)
+        _ENVIRONMENTS[key] = environment
+    return _ENVIRONMENTS[key]
+
+
+_ENVIRONMENTS: dict[str, jinja2.Environment] = {}
+
+
+def _free_names(tree: nodes.Node) -> set[str]:
+    from jinja2 import meta
+
+    return meta.find_undeclared_variables(tree)  # type: ignore[arg-type]
+
+
+def _unsafe(node: nodes.Node, loop_names: frozenset[str] = frozenset(), depth: int = 0) -> Iterator[str]:
+    for child in node.iter_child_nodes():
+        line = f"line {child.lineno}: "
+        if not isinstance(child, _ALLOWED_NODES):
+            yield f"{line}{type(child).__name__} is not allowed; do this in the SQL"
+            continue
+        if isinstance(child, nodes.Filter) and (child.name not in FILTERS or child.dyn_args or child.dyn_kwargs):
+            yield f"{line}filter {child.name!r} is not allowed; allowed are {', '.join(FILTERS)}"
+        elif isinstance(child, nodes.Test) and child.name not in TESTS:
+            yield f"{line}test {child.name!r} is not allowed; allowed is `is none`"
+        elif isinstance(child, nodes.Name) and (child.name.startswith("_") or child.name == "self"):
+            yield f"{line}name {child.name!r} is not allowed: names do not start with an underscore, nor are they self"
+        elif isinstance(child, nodes.Getattr):
+            yield from (line + problem for problem in _unsafe_attribute(child, loop_names))
+        elif isinstance(child, nodes.For):
+            yield from (line + problem for problem in _unsafe_loop(child, depth))
+            target = {name.name for name in child.target.find_all(nodes.Name)} | (
+                {child.target.name} if isinstance(child.target, nodes.Name) else set()
+            )
+            yield from _unsafe(child, loop_names | frozenset(target) | {"loop"}, depth + 1)
+            continue
+        yield from _unsafe(child, loop_names, depth)
+
+
+def _unsafe_attribute(node: nodes.Getattr, loop_names: frozenset[str]) -> Iterator[str]:
+    if not isinstance(node.node, nodes.Name) or node.node.name not in loop_names:
+        yield f"attribute .{node.attr} is allowed only on the variable of a loop"
+    elif node.node.name == "loop":
+        if node.attr not in _LOOP_FIELDS:
+            yield f"loop.{node.attr} is not allowed; allowed are {', '.join(_LOOP_FIELDS)}"
+    elif node.attr.startswith("_") or hasattr(dict, node.attr):
+        yield f"attribute .{node.attr} is not allowed"
+
+
+def _unsafe_loop(node: nodes.For, depth: int) -> Iterator[str]:
+    if depth >= 2:
+        yield "loops may be nested two deep at most"
+    if not isinstance(node.iter, nodes.Name | nodes.Getattr):
+        yield "a loop runs over a row field, nothing else"
+    if node.recursive or node.test is not None:
+        yield "recursive and filtered loops are not allowed; do this in the SQL"
+    if any(name in ("loop",) for name in (n.name for n in node.target.find_all(nodes.Name))):
+        yield "a loop variable cannot be called loop"
+
+
+def parse_template(
+    text: str, where: str, vocabularies: Mapping[str, Vocabulary]
+) -> tuple[Template | None, list[Violation]]:
+    """A template from the text of its file, and everything that is wrong with it (without looking at its SQL)."""
+    if len(text) > MAX_TEXT:
+        return None, [Violation(where, f"longer than {MAX_TEXT // 1024} kB; split the template")]
+    match = re.fullmatch(r"---\n(.*?\n)---\n(.*)", text, flags=re.DOTALL)
+    if match is None:
+        return None, [Violation(where, "expected YAML front matter between two lines `---`, then the turns")]
+    try:
+        header = Header.model_validate(parse_yaml(match[1], where))
+    except DefinitionError as error:
+        return None, [Violation(where, str(error).removeprefix(where).lstrip(", :"))]
+    except ValidationError as error:
+        return None, [
+            Violation(where, f"{'.'.join(map(str, problem['loc'])) or 'front matter'}: {problem['msg']}")
+            for problem in error.errors()
+        ]
+    violations = []
+    vocabulary: tuple[str, ...] = ()
+    if header.answers in vocabularies:
+        vocabulary = vocabularies[header.answers].answers
+    elif header.answers not in ("options", "free"):
+        known = ", ".join(["options", "free", *sorted(vocabularies)])
+        violations.append(Violation(where, f"answers: no vocabulary {header.answers!r}; known are {known}"))
+    first_line = match[1].count("\n") + 3
+    turns, problems = _parse_turns(match[2], first_line)
+    violations += [Violation(where, problem) for problem in problems]
+    template = Template(header, turns, text, vocabulary)
+    return (template if not violations else None), violations
+
+
+def _parse_turns(body: str, first_line: int) -> tuple[tuple[Turn, ...], list[str]]:
+    turns: list[tuple[Literal["user", "assistant"], list[list[str]], list[int]]] = []
+    problems = []
+    for number_, line in enumerate(body.split("\n"), start=first_line):
+        heading = re.fullmatch(r"## (user|assistant)\s*", line)
+        if heading:
+            turns.append((heading[1], [], []))  # type: ignore[arg-type]
+        elif not turns:
+            if line.strip():
+                problems.append(f"line {number_}: text before the first `## user`")
+        elif line.startswith("- "):
+            turns[-1][1].append([line[2:]])
+            turns[-1][2].append(number_)
+        elif line.startswith("  ") and turns[-1][1]:
+            turns[-1][1][-1].append(line[2:])
+        elif not line.strip():
+            if turns[-1][1]:
+                turns[-1][1][-1].append("")
+        else:
+            problems.append(f"line {number_}: expected `- ` before a wording, or two spaces to continue one")
+    if not turns:
+        problems.append("no `## user` turn")
+    expected = ["user", "assistant"] * ((len(turns) + 1) // 2)
+    if [role for role, _, _ in turns] != expected or len(turns) % 2:
+        problems.append("turns must alternate user, assistant, …, and end with assistant")
+    parsed = []
+    for role, wordings, lines in turns:
+        if not wordings:
+            problems.append(f"a `## {role}` turn without a wording")
+        alternatives = tuple("\n".join(wording).strip() for wording in wordings)
+        if len(set(alternatives)) != len(alternatives):
+            problems.append(f"a `## {role}` turn says the same twice")
+        parsed.append(Turn(role, alternatives, tuple(lines)))
+        for alternative, line_ in zip(alternatives, lines, strict=True):
+            problems += [f"wording at line {line_}: {problem}" for problem in _alternative_problems(alternative)]
+    return tuple(parsed), problems
+
+
+def _alternative_problems(alternative: str) -> list[str]:
+    if not alternative:
+        return ["is empty"]
+    try:
+        tree = _environment().parse(alternative)
+    except jinja2.TemplateSyntaxError as error:
+        return [f"syntax error: {error.message}"]
+    except RecursionError:
+        return ["is nested too deeply"]
+    problems = list(_unsafe(tree))
+    if not problems:
+        try:
+            _environment().from_string(alternative)
+        except (jinja2.TemplateError, SyntaxError, RecursionError) as error:
+            problems.append(f"cannot be compiled: {error}")
+    return problems
+
+
+@dataclass(frozen=True)
+class TemplateSet:
+    """All templates of a folder, in order of their ids."""
+
+    by_id: Mapping[str, Template]
+
+    def __iter__(self) -> Iterator[Template]:
+        return iter(self.by_id.values())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of every template."""
+        return xxhash.xxh3_128_hexdigest("".join(f"{t.id}{t.hash}" for t in self).encode())
+
+
+def load_templates(folder: Path | None = None) -> TemplateSet:
+    """All templates of a folder (default: those that come with ecglm).
+
+    Raises:
+        DefinitionError: one message that lists every problem found.
+    """
+    templates, violations = read_templates(folder)
+    errors = [violation for violation in violations if violation.level == "error"]
+    if errors:
+        raise DefinitionError("\n".join(f"{v.where}: {v.message}" for v in errors))
+    return templates
+
+
+def read_templates(folder: Path | None = None) -> tuple[TemplateSet, list[Violation]]:
+    """The templates that could be read, and everything that is wrong with them (without looking at their SQL)."""
+    root = folder if folder is not None else Path(str(resources.files("ecglm.templates")))
+    violations: list[Violation] = []
+    vocabularies: dict[str, Vocabulary] = {}
+    for path in sorted((root / "vocabularies").glob("*.yaml")):
+        where = f"templates/{path.relative_to(root).as_posix()}"
+        try:
+            vocabulary = Vocabulary.model_validate(parse_yaml(path.read_text(encoding="utf-8"), where))
+        except DefinitionError as error:
+            violations.append(Violation(where, str(error)))
+            continue
+        except ValidationError as error:
+            violations += [Violation(where, f"{problem['loc']}: {problem['msg']}") for problem in error.errors()]
+            continue
+        if vocabulary.name != path.stem:
+            violations.append(Violation(where, f"name is {vocabulary.name!r}, but the file is called {path.stem}"))
+        vocabularies[vocabulary.name] = vocabulary
+    by_id: dict[str, Template] = {}
+    paths = sorted(root.glob("*/*.jinja"), key=lambda path: path.stem)
+    if not paths:
+        violations.append(Violation(str(root), "no template found: expected <family>/<id>.jinja"))
+    for path in paths:
+        where = f"templates/{path.relative_to(root).as_posix()}"
+        template, problems = parse_template(path.read_text(encoding="utf-8"), where, vocabularies)
+        violations += problems
+        if template is None:
+            continue
+        if template.id != path.stem:
+            violations.append(Violation(where, f"id is {template.id!r}, but the file is called {path.stem}.jinja"))
+        if template.header.family != path.parent.name:
+            violations.append(
+                Violation(where, f"family is {template.header.family!r}, but the folder is {path.parent.name}")
+            )
+        if template.id in by_id:
+            violations.append(Violation(where, f"id {template.id} is used twice"))
+        by_id[template.id] = template
+    return TemplateSet(by_id), violations

@@ -1,0 +1,116 @@
+"""`synth validate`: every problem of guidelines, templates and vocabularies, found at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from ecglm.synth.database import LockedConnection
+from ecglm.synth.errors import QueryError
+from ecglm.synth.facts import KNOWLEDGE_VIEWS, derive_comparisons, derive_views
+from ecglm.synth.guidelines import GuidelineSet, Violation, empty_measured_ecgs, read_guidelines, relation_tables
+from ecglm.synth.schema import LABELS
+from ecglm.synth.templates import SPECIAL_COLUMNS, Template, read_templates
+
+_UNSTABLE = re.compile(
+    r"\b(random|uuid|gen_random_uuid|now|today|current_date|current_timestamp|hash|tablesample)\b", re.I
+)
+_LISTS_OF_TEXT = ("ecg_ids", "answers", "options", "codes", "guideline_ids")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts and problems."""
+
+    guidelines: int
+    criteria: int
+    executable: int
+    templates: int
+    paraphrases: int
+    violations: tuple[Violation, ...]
+
+    @property
+    def errors(self) -> tuple[Violation, ...]:
+        """Violations that stop a build."""
+        return tuple(violation for violation in self.violations if violation.level == "error")
+
+
+def validate(guidelines_folder: Path | None = None, templates_folder: Path | None = None) -> Report:
+    """Reads and checks everything a build would use, without an ECG."""
+    guidelines, violations = read_guidelines(guidelines_folder)
+    templates, problems = read_templates(templates_folder)
+    violations = [*violations, *problems]
+    if guidelines is not None:
+        with LockedConnection(empty_views(guidelines)) as connection:
+            for template in templates:
+                where = f"templates/{template.header.family}/{template.id}.jinja"
+                violations += [Violation(where, problem) for problem in sql_problems(template, connection)]
+    known = list(guidelines.by_code.values()) if guidelines else []
+    return Report(
+        guidelines=len(known),
+        criteria=sum(len(guideline.rules) for guideline in known),
+        executable=sum(bool(guideline.rules) for guideline in known),
+        templates=len(templates.by_id),
+        paraphrases=sum(len(turn.alternatives) for t in templates for turn in t.turns if turn.role == "user"),
+        violations=tuple(violations),
+    )
+
+
+def empty_views(guidelines: GuidelineSet) -> dict[str, pa.Table]:
+    """Every view a template may name, without ECGs."""
+    views = derive_views(
+        empty_measured_ecgs().add_column(0, "ecg_index", pa.array([], pa.int64())), LABELS.empty_table(), guidelines
+    )
+    return {**views, "comparisons": derive_comparisons(views["facts"]), **relation_tables(guidelines)}
+
+
+@cache
+def _names_of_needs(columns: tuple[str, ...], views: tuple[str, ...]) -> frozenset[str]:
+    return frozenset((*columns, *views))
+
+
+def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
+    """What is wrong between a template's SQL, its front matter and its body."""
+    header = template.header
+    unstable = _UNSTABLE.search(header.sql)
+    if unstable:
+        return [f"sql: {unstable[0]} may differ from run to run; use stable_hash"]
+    try:
+        columns = connection.columns(header.sql)
+    except QueryError as error:
+        return [f"sql: {error}"]
+    problems = [
+        f"the body uses {name!r}, which the SELECT does not return; it returns {', '.join(columns)}"
+        for name in template.variables
+        if name not in columns
+    ]
+    problems += [f"slots: {slot!r} is not a column of the SELECT" for slot in header.slots if slot not in columns]
+    facts = tuple(connection.columns("SELECT * FROM facts"))
+    views = ("facts", "labels", "negatives", "findings", "comparisons", *KNOWLEDGE_VIEWS)
+    problems += [
+        f"needs: {need!r} is neither a view nor a column of facts"
+        for need in header.needs
+        if need not in _names_of_needs(facts, views)
+    ]
+    if header.family == "knowledge":
+        problems += [
+            f"family knowledge is about no ECG; remove {name}" for name in ("ecg_id", "ecg_ids") if name in columns
+        ]
+    elif not {"ecg_id", "ecg_ids"} & set(columns):
+        problems.append("the SELECT returns neither ecg_id nor ecg_ids")
+    if header.answers != "free" and "answers" not in columns:
+        problems.append(f"answers: {header.answers}, but the SELECT has no column answers")
+    if header.answers == "options" and "options" not in columns:
+        problems.append("answers: options, but the SELECT has no column options")
+    problems += [
+        f"column {name} must be a list of text, found {columns[name]}"
+        for name in _LISTS_OF_TEXT
+        if name in columns and not columns[name].endswith("[]")
+    ]
+    used = set(template.variables) | set(header.slots) | set(SPECIAL_COLUMNS)
+    problems += [f"column {name!r} of the SELECT is used nowhere" for name in columns if name not in used]
+    return problems

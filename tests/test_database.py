@@ -1,0 +1,115 @@
+"""SQL of users, templates and guidelines reaches the given tables and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from ecglm.synth.database import LockedConnection
+from ecglm.synth.errors import QueryError
+
+TABLE = pa.table({"ecg_id": ["a:1", "a:2"], "value": [1.0, 2.0]})
+
+
+@pytest.fixture
+def connection() -> LockedConnection:
+    return LockedConnection({"facts": TABLE}, timeout_s=2.0, memory_limit="256MB")
+
+
+def test_a_select_over_the_given_tables_is_answered(connection: LockedConnection) -> None:
+    assert connection.select("SELECT sum(value) AS total FROM facts").to_pylist() == [{"total": 3.0}]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM read_parquet('/tmp/x.parquet')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM TABLE_OF_THE_TEST",
+        "COPY facts TO '/tmp/stolen.parquet'",
+        "ATTACH '/tmp/other.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "PRAGMA database_list",
+        "CREATE TABLE mine AS SELECT 1",
+        "DROP VIEW facts",
+        "INSERT INTO facts VALUES ('x', 1)",
+        "UPDATE facts SET value = 0",
+        "DELETE FROM facts",
+        "CALL pragma_version()",
+        "EXPORT DATABASE '/tmp/stolen'",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; DROP VIEW facts",
+        "EXPLAIN ANALYZE SELECT 1",
+        "",
+        "-- only a comment",
+        "this is no SQL",
+        "SELECT missing_column FROM facts",
+    ],
+)
+def test_everything_but_one_select_is_refused(connection: LockedConnection, sql: str) -> None:
+    table_of_the_test = TABLE  # a Python variable SQL must not see
+    assert table_of_the_test.num_rows == 2
+    with pytest.raises(QueryError):
+        connection.select(sql)
+
+
+def test_nothing_was_written_outside(connection: LockedConnection, tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    with pytest.raises(QueryError):
+        connection.select(f"COPY facts TO '{target}'")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM range(100000000000) a, range(1000) b",
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r",
+    ],
+)
+def test_a_query_that_never_ends_is_stopped(connection: LockedConnection, sql: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(QueryError, match="longer than 2 s"):
+        connection.select(sql)
+    assert time.perf_counter() - started < 30
+
+
+def test_a_query_over_its_memory_is_stopped(connection: LockedConnection) -> None:
+    with pytest.raises(QueryError, match=r"(?i)memory"):
+        connection.select("SELECT a.range, list(b.range) FROM range(3000) a, range(300000) b GROUP BY 1 ORDER BY 2")
+
+
+def test_stable_hash_never_changes(connection: LockedConnection) -> None:
+    low_half_of_md5 = int.from_bytes(hashlib.md5(b"ptbxl:1").digest()[8:], "little")
+    assert connection.select("SELECT stable_hash('ptbxl:1') AS h").to_pylist() == [{"h": low_half_of_md5}]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.349, "mV", "0.35 mV"),
+        (212.4, "ms", "212 ms"),
+        (-47.0, "°", "-47°"),
+        (-0.2, "°", "0°"),
+        (72, "/min", "72/min"),
+    ],
+)
+def test_quantities_read_as_clinicians_write_them(
+    connection: LockedConnection, value: float, unit: str, text: str
+) -> None:
+    assert connection.select(f"SELECT quantity({value}, '{unit}') AS t").to_pylist() == [{"t": text}]
+
+
+def test_and_join_reads_as_english(connection: LockedConnection) -> None:
+    row = connection.select("SELECT and_join(['a']) a, and_join(['a','b']) b, and_join(['a','b','c']) c").to_pylist()
+    assert row == [{"a": "a", "b": "a and b", "c": "a, b and c"}]
