@@ -19,7 +19,7 @@ from ecglm.synth.facts import ECG_VIEWS, derive_comparisons, derive_views, merge
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 2048
+BLOCK_ECGS = 4096
 _SIGNAL_CHUNK = 512
 _REJECTING = "signal"
 
@@ -152,7 +152,7 @@ def measure_ecgs(signal_root: Path, ecgs: pa.Table) -> tuple[pa.Table, pa.Table,
         for row in good:
             digest.update(records[row].digest.encode())
         signal = np.stack([records[row].millivolts() for row in good])
-        measured, problems = measure_block(signal, records[good[0]].leads, records[good[0]].sampling_hz)
+        measured, problems = measure_block(signal, part[0]["leads"], part[0]["sampling_hz"])
         places = np.array(good) + start
         usable[places] = True
         for name, column in measured.items():

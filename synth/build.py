@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -14,7 +15,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -56,10 +57,22 @@ from ecglm.synth.yaml_files import read_yaml
 Progress = Callable[[str, int, int], None]
 """Called with the stage, steps done and steps in all."""
 
-_GROUP_BLOCKS = 8
+_GROUP_BLOCKS = 4
 """Blocks a template sees at once: more make fewer queries, fewer take less memory."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def stepper(progress: Progress, stage: str, of: int) -> Callable[[int], None]:
+    """A function to call with each number of further steps done."""
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(stage, done, of)
+
+    return step
 
 
 class BuildConfig(BaseModel):
@@ -192,8 +205,6 @@ def _build_locked(
     tell: Progress,
     started: float,
 ) -> BuildResult:
-    for cache in (_group_connection, _register, guidelines_of_worker):
-        cache.cache_clear()
     timings: dict[str, float] = {}
     previous = _previous(out) if config.resume != "never" else None
     root = _source_root(config, work, tell)
@@ -324,7 +335,7 @@ def _source_root(config: BuildConfig, work: Path, tell: Progress) -> Path:
         if {name: content.get(name) for name in wanted} == wanted:
             return root
         shutil.rmtree(root)
-    simulate(root, config.simulated, config.seed, progress=lambda done, of: tell("simulating ECGs", done, of))
+    simulate(root, config.simulated, config.seed, progress=stepper(tell, "simulating ECGs", config.simulated))
     return root
 
 
@@ -484,7 +495,14 @@ def _finish_swap(work: Path, out: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------ workers
 
 
+def _forget() -> None:
+    """Closes what a process keeps open from one task to the next."""
+    for cache in (_group_connection, _register, guidelines_of_worker):
+        cache.cache_clear()
+
+
 def _start_worker() -> None:
+    atexit.register(_forget)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -513,7 +531,11 @@ def _workers(count: int) -> Iterator[RunTasks]:
                 done(len(results))
             return results
 
-        yield run_here
+        _forget()
+        try:
+            yield run_here
+        finally:
+            _forget()
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
@@ -889,6 +911,3 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
         yield
     finally:
         timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - started
-
-
-__all__: Iterable[str] = ("BuildConfig", "BuildResult", "Plan", "build", "plan", "read_config")

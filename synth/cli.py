@@ -51,15 +51,18 @@ def run(arguments: list[str]) -> int:
         return 1
     except typer.Exit as error:
         return error.exit_code
-    except typer.BadParameter.__mro__[2] as error:  # ClickException, which typer carries but does not export
-        error.show()
-        return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("synth: interrupted; nothing was left half-written, run the command again to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except Exception as error:
+        show = getattr(error, "show", None)  # a usage error, of whichever click typer carries
+        if show is None:
+            raise
+        show()
+        return int(getattr(error, "exit_code", 2))
 
 
 @app.callback(invoke_without_command=True)
@@ -130,10 +133,11 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Write simulated 12-lead ECGs of known truth as a PTB-XL folder; `synth build --ptbxl` reads it."""
+    from ecglm.synth.build import stepper
     from ecglm.synth.sources.simulator import simulate
 
     with _progress() as progress:
-        simulate(out, n, seed, progress=lambda done, of: progress("simulating ECGs", done, of))
+        simulate(out, n, seed, progress=stepper(progress, "simulating ECGs", n))
     _print_json({"out": str(out), "ecgs": n, "seed": seed}) if as_json else print(f"{n} simulated ECGs in {out}")
 
 

@@ -12,7 +12,18 @@ class SourceError(ECGLMError):
 
 
 class SignalError(ECGLMError):
-    """One waveform record is missing, damaged or not what its source promises."""
+    """One waveform record is missing, damaged or not what its source promises.
+
+    `reason` is a short snake_case word to count by; the message names file, field and remedy.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class DefinitionError(ECGLMError):

@@ -36,8 +36,8 @@ _DECIDED = "CREATE TABLE decided AS {findings}"
 
 _FINDINGS = """
 CREATE TABLE findings AS
-SELECT f.ecg_id, e.ecg_index, f.code, f.criterion, c.role, f.verdict, f.evidence, f.evidence_text, c.criterion_text,
-       c.name, c.phrase, c.citation, c.doi, l.code IS NOT NULL AS labelled, l.certainty, a.annotation_text
+SELECT f.ecg_id, e.ecg_index, f.code, f.criterion, c.role, f.verdict, f.evidence,
+       and_join(f.evidence_words) AS evidence_text, c.criterion_text, c.name, c.phrase, c.citation, c.doi, l.code IS NOT NULL AS labelled, l.certainty, a.annotation_text
 FROM decided f
 JOIN measured_ecgs e USING (ecg_id)
 JOIN annotations a USING (ecg_id)
@@ -60,7 +60,8 @@ CREATE TABLE labels AS
 SELECT *, {_CERTAINTY_PHRASE} AS certainty_phrase FROM (
     SELECT l.ecg_id, e.ecg_index, l.label_index, l.code, l.likelihood, l.certainty, l.kinds, l.superclass, l.subclass,
            coalesce(g.name, l.code) AS name, coalesce(g.phrase, l.code) AS phrase,
-           coalesce(s.support, CASE WHEN g.criteria_text IS NULL THEN 'no_criteria' ELSE 'not_assessable' END) AS support, a.annotation_text
+           coalesce(s.support, CASE WHEN g.criteria_text IS NULL THEN 'no_criteria' ELSE 'not_assessable' END)
+               AS support, a.annotation_text
     FROM source_labels l
     JOIN measured_ecgs e USING (ecg_id)
     JOIN annotations a USING (ecg_id)
@@ -155,7 +156,8 @@ SELECT e.*, a.annotation_text,
     coalesce(s.diagnostic_codes, []) AS diagnostic_codes,
     s.form_text, coalesce(s.form_codes, []) AS form_codes,
     coalesce(s.statements_text, CASE WHEN n.normal_assertable THEN 'a normal ECG' END) AS statements_text,
-    coalesce(s.codes, []) AS codes, coalesce(s.firm_codes, []) AS firm_codes, coalesce(s.superclasses, []) AS superclasses,
+    coalesce(s.codes, []) AS codes, coalesce(s.firm_codes, []) AS firm_codes,
+    coalesce(s.superclasses, []) AS superclasses,
     n.ecg_id IS NOT NULL AS labelled_normal, coalesce(n.normal_assertable, false) AS normal_assertable,
     n.normal_exceptions,
     {", ".join(_leads_text(column) for column in NOISE_COLUMNS)},
@@ -202,11 +204,12 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
     label_index = pa.array(range(labels.num_rows), pa.int64())
     measured = [name for name in measurements() if measured_ecgs[name].null_count < measured_ecgs.num_rows]
     tables = {
-        "measured_ecgs": measured_ecgs,
+        "merged": measured_ecgs,
         "source_labels": labels.append_column("label_index", label_index),
         **relation_tables(guidelines),
     }
     setup = [
+        "CREATE TABLE measured_ecgs AS SELECT * FROM merged",  # planning many queries over Arrow is slow
         f"CREATE TABLE annotations AS SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM measured_ecgs",
         f"CREATE TABLE unsure AS {unsure_absence_sql(guidelines)}",
         _DECIDED.format(findings=findings_sql(guidelines, measured)),

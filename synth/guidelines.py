@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -64,6 +64,11 @@ class Limit(_Strict):
         """The measurement compared, if it is a single one."""
         name = self.of.strip('"')
         return name if self.words is None and name in measurements() else None
+
+    @property
+    def applies_sql(self) -> str:
+        """Condition under which the value is known and the limit is for this patient."""
+        return f"({self.of}) IS NOT NULL{f' AND ({self.when})' if self.when else ''}"
 
     @property
     def shown_as(self) -> str:
@@ -137,34 +142,28 @@ class Criterion(_Strict):
 
     def evidence_sql(self) -> str:
         """Expression giving the list of values that were compared, with their limits."""
-        return self._compared(
-            lambda limit: (
-                f"{{'name': {quote_text(limit.measured or limit.words or '')}, 'value': ({limit.of})::DOUBLE,"
-                f" 'unit': {quote_text(limit.unit)}, 'limit': {quote_text(limit.text)}}}"
-            )
-        )
-
-    def evidence_text_sql(self) -> str:
-        """Expression giving the same values as words: `PR interval 212 ms (limit > 200 ms)`; NULL if none."""
-        texts = self._compared(
-            lambda limit: (
-                f"{quote_text(limit.shown_as + ' ')} || quantity(({limit.of})::DOUBLE, {quote_text(limit.unit)})"
-                f" || {quote_text(f' (limit {limit.text})')}"
-            )
-        )
-        return f"and_join({texts})"
-
-    def _compared(self, item: Callable[[Limit], str]) -> str:
-        """A list of one item per limit that applies and whose value is known."""
         items = [
-            (f"({limit.of}) IS NOT NULL{f' AND ({limit.when})' if limit.when else ''}", item(limit))
+            (
+                limit.applies_sql,
+                f"{{'name': {quote_text(limit.measured or limit.words or '')}, 'value': ({limit.of})::DOUBLE,"
+                f" 'unit': {quote_text(limit.unit)}, 'limit': {quote_text(limit.text)}}}",
+            )
             for limit in self.limits.values()
         ]
-        if len(items) == 1:
-            condition, text = items[0]
-            return f"CASE WHEN {condition} THEN [{text}] ELSE [] END"
-        choices = ", ".join(f"CASE WHEN {condition} THEN {text} END" for condition, text in items)
-        return f"list_filter([{choices}], lambda e: e IS NOT NULL)" if items else "[]"
+        return _list_of_those_that_hold(items)
+
+    def evidence_words_sql(self) -> str:
+        """Expression giving the same values as a list of words, e.g. `PR interval 212 ms (limit > 200 ms)`."""
+        same_value: dict[tuple[str, str, str], list[Limit]] = {}
+        for limit in self.limits.values():
+            same_value.setdefault((limit.applies_sql, limit.shown_as, limit.unit), []).append(limit)
+        items = []
+        for (condition, words, unit), limits in same_value.items():
+            word = "limit" if len(limits) == 1 else "limits"
+            ending = f" ({word} {' and '.join(limit.text for limit in limits)})"
+            value = f"quantity(({limits[0].of})::DOUBLE, {quote_text(unit)})"
+            items.append((condition, f"{quote_text(words + ' ')} || {value} || {quote_text(ending)}"))
+        return _list_of_those_that_hold(items)
 
     @cached_property
     def measurements(self) -> frozenset[str]:
@@ -172,6 +171,14 @@ class Criterion(_Strict):
         text = " ".join((self.sql, *(f"{limit.of} {limit.when or ''}" for limit in self.limits.values())))
         words = set(re.findall(r"\"[^\"]+\"|\w+", text))
         return frozenset(word.strip('"') for word in words) & measurements().keys()
+
+
+def _list_of_those_that_hold(items: list[tuple[str, str]]) -> str:
+    """SQL of a list with the second of each pair for which the first, a condition, is true."""
+    if len(items) == 1:
+        return f"CASE WHEN {items[0][0]} THEN [{items[0][1]}] ELSE [] END"
+    choices = ", ".join(f"CASE WHEN {condition} THEN {item} END" for condition, item in items)
+    return f"list_filter([{choices}], lambda e: e IS NOT NULL)" if items else "[]"
 
 
 class Confusion(_Strict):
@@ -432,7 +439,8 @@ def _cross_checks(guideline: Guideline, guidelines: GuidelineSet) -> list[str]:
 
 def _sql_checks(guidelines: GuidelineSet, places: Mapping[str, str]) -> list[Violation]:
     violations = []
-    with LockedConnection({"measured_ecgs": empty_measured_ecgs()}) as connection:
+    table = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
+    with LockedConnection({"merged": empty_measured_ecgs()}, setup=[table]) as connection:
         for code, guideline in guidelines.by_code.items():
             texts = {f"criterion {rule.id}": _finding_sql(code, rule) for rule in guideline.rules}
             if guideline.absence_unsure_when:
@@ -454,7 +462,8 @@ def empty_measured_ecgs() -> pa.Table:
 def _finding_sql(code: str, rule: Criterion) -> str:
     return (
         f"SELECT ecg_id, {quote_text(code)} AS code, {quote_text(rule.id)} AS criterion,"
-        f" {rule.verdict_sql()} AS verdict, {rule.evidence_sql()} AS evidence, {rule.evidence_text_sql()} AS evidence_text FROM measured_ecgs"
+        f" {rule.verdict_sql()} AS verdict, {rule.evidence_sql()} AS evidence,"
+        f" {rule.evidence_words_sql()} AS evidence_words FROM measured_ecgs"
     )
 
 
@@ -469,8 +478,8 @@ def findings_sql(guidelines: GuidelineSet, measured: Collection[str]) -> str:
         _finding_sql(code, rule)
         if not rule.measurements or rule.measurements & set(measured)
         else (
-            f"SELECT ecg_id, {quote_text(code)} AS code, {quote_text(rule.id)} AS criterion, {quote_text(rule.missing)}"
-            " AS verdict, [] AS evidence, NULL AS evidence_text FROM measured_ecgs"
+            f"SELECT ecg_id, {quote_text(code)} AS code, {quote_text(rule.id)} AS criterion,"
+            f" {quote_text(rule.missing)} AS verdict, [] AS evidence, [] AS evidence_words FROM measured_ecgs"
         )
         for code, guideline in sorted(guidelines.by_code.items())
         for rule in guideline.rules
@@ -479,7 +488,7 @@ def findings_sql(guidelines: GuidelineSet, measured: Collection[str]) -> str:
         parts = [
             "SELECT ecg_id, '' AS code, '' AS criterion, '' AS verdict,"
             ' []::STRUCT(name VARCHAR, value DOUBLE, unit VARCHAR, "limit" VARCHAR)[] AS evidence,'
-            " '' AS evidence_text FROM measured_ecgs WHERE false"
+            " []::VARCHAR[] AS evidence_words FROM measured_ecgs WHERE false"
         ]
     return " UNION ALL ".join(parts)
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecglm.synth.database import LockedConnection
+from ecglm.synth.database import LockedConnection, quote_text
 from ecglm.synth.errors import QueryError, RenderError
 from ecglm.synth.schema import EVIDENCE, MESSAGE, PAIRS, REJECTED
-from ecglm.synth.templates import TURN_END, Template
+from ecglm.synth.templates import SPECIAL_COLUMNS, TURN_END, Template
 
 KNOWLEDGE_SPLIT = "train"
 """Split of a pair about no ECG: it holds no record, and a test of knowledge must not have been trained on."""
@@ -65,7 +65,7 @@ def render_block(
             cannot be rendered; names the template and what to do.
     """
     try:
-        rows = connection.select(template.header.sql)
+        rows = connection.select(_needed_columns_sql(template))
     except QueryError as error:
         raise RenderError(f"template {template.id}: sql: {error}") from error
     rows = _with_ecg_ids(template, rows)
@@ -77,6 +77,12 @@ def render_block(
         rendered = _render_batch(template, rows.take(chosen), keys.take(chosen).to_pylist(), register, source)
         rendered.n_capped = n_capped if start == 0 else 0
         yield rendered
+
+
+def _needed_columns_sql(template: Template) -> str:
+    """The template's SELECT without the columns that only help it to choose rows."""
+    names = ", ".join(map(quote_text, (*SPECIAL_COLUMNS, *template.header.slots, *template.variables)))
+    return f"SELECT COLUMNS(lambda name: name IN ({names})) FROM (\n{template.header.sql}\n) AS template_rows"
 
 
 def _with_ecg_ids(template: Template, rows: pa.Table) -> pa.Table:
@@ -157,7 +163,7 @@ def _within_cap(keys: pa.Array, places: np.ndarray, usable: np.ndarray, cap: int
     rank_in_ecg = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
     kept = np.zeros(len(order), dtype=bool)
     kept[order] = rank_in_ecg < cap
-    return kept & usable
+    return np.logical_and(kept, usable)
 
 
 def _check_vocabulary(template: Template, rows: pa.Table) -> None:

@@ -14,7 +14,7 @@ from ecglm.synth.errors import QueryError
 from ecglm.synth.facts import KNOWLEDGE_VIEWS, derive_comparisons, derive_views
 from ecglm.synth.guidelines import GuidelineSet, Violation, empty_measured_ecgs, read_guidelines, relation_tables
 from ecglm.synth.schema import LABELS
-from ecglm.synth.templates import SPECIAL_COLUMNS, Template, read_templates
+from ecglm.synth.templates import Template, read_templates
 
 _UNSTABLE = re.compile(
     r"\b(random|uuid|gen_random_uuid|now|today|current_date|current_timestamp|hash|tablesample)\b", re.I
@@ -111,6 +111,4 @@ def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
         for name in _LISTS_OF_TEXT
         if name in columns and not columns[name].endswith("[]")
     ]
-    used = set(template.variables) | set(header.slots) | set(SPECIAL_COLUMNS)
-    problems += [f"column {name!r} of the SELECT is used nowhere" for name in columns if name not in used]
     return problems

@@ -21,7 +21,8 @@ class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Sa
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {key.value!r} appears twice", problem_mark=key.start_mark)
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -43,6 +44,7 @@ def parse_yaml(text: str, where: str) -> Any:
     if len(text.encode()) > MAX_BYTES:
         raise DefinitionError(f"{where}: longer than {MAX_BYTES // 1024} kB; split the file")
     try:
+        event: Any
         for event in yaml.parse(text, Loader=_PlainLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise yaml.MarkedYAMLError(problem="anchors and aliases are not allowed", problem_mark=event.start_mark)

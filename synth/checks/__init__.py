@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256
 from ecglm.synth.database import LockedConnection, quote_identifier, quote_text
@@ -30,12 +29,15 @@ MEANINGS = ("labelled", "not_labelled", "not_all_labelled", "met", "not_met")
 _HEADER_LINE = re.compile(r"-- (description|severity|scope|needs): (.+)")
 _SEVERITIES = ("error", "warning")
 _SCOPES = ("pair", "corpus")
+_BATCH_ROWS = 16_384
 _TIMEOUT_S = 600.0
 _MEMORY_MB = 512
 _BYTES_PER_PAIR = 160
 _UNLISTED = (MANIFEST, BUILD_LOG, CARD)
 
-_VIEWS = (
+_SETUP = (
+    # Arrow tables do not tell their size: joins keep the order they are written in, the smaller table on the right.
+    "SET disabled_optimizers = 'join_order,build_side_probe_side'",
     """CREATE VIEW messages AS
        SELECT pair_id, template_id, family, question_type, turn, m.role AS role, m.content AS content
        FROM (SELECT pair_id, template_id, family, question_type, unnest(messages) AS m,
@@ -137,7 +139,9 @@ def load_checks(extra: Path | None = None) -> list[Check]:
     for folder in folders:
         for path in sorted(folder.glob("*.sql")):
             if path.stem in checks:
-                raise DefinitionError(f"{path}: a check called {path.stem} comes with ecglm; give the file another name")
+                raise DefinitionError(
+                    f"{path}: a check called {path.stem} comes with ecglm; give the file another name"
+                )
             checks[path.stem] = _read_check(path)
     return list(checks.values())
 
@@ -190,7 +194,7 @@ def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
     tables: dict[str, Any] = dict(corpus.tables())
     tables |= {name: tables[name].to_table() for name in _SMALL_TABLES}
     tables["meanings"] = _meanings_table()
-    setup = list(_VIEWS)
+    setup = list(_SETUP)
     if "decided" in needed:
         setup.append(_DECIDED)
     if "measured" in needed:
@@ -228,23 +232,28 @@ def _measured_sql(corpus: Corpus, columns: Sequence[str]) -> str:
 
 def _names_without_limit(corpus: Corpus) -> set[str]:
     names: set[str] = set()
-    for batch in _batches(corpus.table("pairs"), ["evidence"]):
+    for batch in _pair_batches(corpus, ["evidence"]):
         items = pc.list_flatten(batch.column("evidence"))
         plain = items.filter(pc.is_null(pc.struct_field(items, "limit")))
         names.update(name for name in pc.unique(pc.struct_field(plain, "name")).to_pylist() if name is not None)
     return names
 
 
-def _batches(dataset: ds.Dataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of a dataset in file order, few of them read ahead."""
-    yield from dataset.to_batches(columns=list(columns), batch_readahead=2, fragment_readahead=2)
+def _pair_batches(corpus: Corpus, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of the pairs in file order. A dataset would read ahead, and with it fill the memory."""
+    import pyarrow.parquet as pq
+
+    for name in sorted(corpus.manifest["files"]):
+        if name.startswith("pairs/"):
+            with pq.ParquetFile(corpus.root / name) as file:
+                yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns))
 
 
 def pair_parts(corpus: Corpus) -> Iterator[pa.Table]:
     """All pairs in file order, some `PART_ROWS` at a time."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
-    for batch in _batches(corpus.table("pairs"), PAIRS.names):
+    for batch in _pair_batches(corpus, PAIRS.names):
         waiting.append(batch)
         rows += batch.num_rows
         if rows >= PART_ROWS:
@@ -350,7 +359,7 @@ def _unlisted_files(corpus: Corpus) -> _Problems:
 def _content_problems(corpus: Corpus) -> tuple[_Problems, _Problems]:
     content, hashes = _Problems(), _Problems()
     fingerprint = 0
-    for batch in _batches(corpus.table("pairs"), ["pair_id", "content_hash", "messages"]):
+    for batch in _pair_batches(corpus, ["pair_id", "content_hash", "messages"]):
         pair_ids, stated = batch.column("pair_id").to_pylist(), batch.column("content_hash").to_pylist()
         messages = batch.column("messages")
         texts = pc.struct_field(messages.flatten(), "content").to_pylist()
@@ -382,7 +391,11 @@ def print_results(results: Sequence[CheckResult], console: Console | None = None
     table.add_column("bad rows", justify="right")
     table.add_column("what it looks for", overflow="fold")
     for result in results:
-        mark = "[green]ok[/]" if not result.n_bad else f"[{'red' if result.severity == 'error' else 'yellow'}]{result.severity}[/]"
+        mark = (
+            "[green]ok[/]"
+            if not result.n_bad
+            else f"[{'red' if result.severity == 'error' else 'yellow'}]{result.severity}[/]"
+        )
         table.add_row(mark, result.name, f"{result.n_bad:,}", escape(result.description))
     console.print(table)
     for result in results:

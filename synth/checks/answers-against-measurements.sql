@@ -12,10 +12,14 @@ keyed AS (
            evidence_key(e.ecg_id, c.code, a.evidence) AS key
     FROM asked AS a, unnest(a.ecg_ids) AS e(ecg_id), unnest(a.sources) AS c(code)
 ),
+known AS (
+    SELECT key, bool_or(met) AS any_met, bool_or(NOT met) AS any_not_met
+    FROM decided SEMI JOIN keyed USING (key) GROUP BY key
+),
 verdicts AS (
     SELECT k.pair_id, k.template_id, k.ecg_ids, k.answer, k.meaning, k.evidence,
-           bool_or(d.met) AS any_met, bool_or(NOT d.met) AS any_not_met
-    FROM keyed AS k JOIN decided AS d USING (key) GROUP BY ALL
+           bool_or(known.any_met) AS any_met, bool_or(known.any_not_met) AS any_not_met
+    FROM keyed AS k JOIN known USING (key) GROUP BY ALL
 )
 SELECT pair_id, template_id, ecg_ids, answer, meaning, evidence FROM verdicts
 WHERE CASE meaning WHEN 'met' THEN any_met IS NOT true ELSE any_not_met IS NOT true END

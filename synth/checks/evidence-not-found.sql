@@ -10,6 +10,7 @@ WITH keyed AS (
     UNION ALL
     SELECT pair_id, template_id, ecg_ids, sources, evidence, NULL FROM pair_evidence
     WHERE evidence."limit" IS NOT NULL AND len(sources) = 0
-)
-SELECT k.pair_id, k.template_id, k.ecg_ids, k.sources, k.evidence FROM keyed AS k LEFT JOIN decided AS d USING (key)
-GROUP BY ALL HAVING count(d.key) = 0
+),
+known AS (SELECT DISTINCT key FROM decided SEMI JOIN keyed USING (key))
+SELECT k.pair_id, k.template_id, k.ecg_ids, k.sources, k.evidence FROM keyed AS k LEFT JOIN known USING (key)
+GROUP BY ALL HAVING count(known.key) = 0

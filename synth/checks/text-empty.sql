@@ -2,4 +2,6 @@
 -- severity: error
 -- scope: pair
 -- needs: messages
-SELECT pair_id, template_id, turn, role, content FROM messages WHERE content IS NULL OR content = '' OR trim(content, E' \t\r\n') <> content
+SELECT pair_id, template_id, turn, role, content FROM messages
+WHERE content IS NULL OR content = '' OR starts_with(content, ' ') OR ends_with(content, ' ')
+   OR starts_with(content, E'\n') OR ends_with(content, E'\n') OR starts_with(content, E'\t') OR ends_with(content, E'\t')

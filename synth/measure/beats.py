@@ -23,11 +23,13 @@ T_WAVE_WINDOW = 36  # Pan & Tompkins 1985: a peak within 360 ms and less than ha
 SURE, LIKELY, POSSIBLE = 0.55, 0.35, 0.15
 ALIKE, SAME_KIND, SEARCH_BACK_ALIKE = 0.6, 0.75, 0.7  # correlation of the slopes in all leads
 SEARCH_BACK_GAP = 1.6  # Pan & Tompkins 1985 use 1.66 mean RR intervals
-CONTRAST = 3.0  # typical beat over median background; white or 1/f noise reaches 2.9 in one lead, 1.4 in twelve
+CONTRAST = 3.5  # typical beat over median background; noise of 10 s reaches 3 in one lead and 1.4 in twelve
+FAST_CONTRAST, FAST_BEATS, FAST_SHARE = 2.0, 8, 0.75  # enough for many beats of one kind: fast, wide QRS complexes
 LEAD_CAP = 1.4  # what one lead may add to the envelope, in units of its own steep slopes: artefacts in one lead
 FLAT_MV = 0.005  # steep slope, as `slope` gives it, of a lead that carries no ECG
 HALF = 6  # samples on each side of a beat whose shape is compared
 MOST_LAG = 4
+_FAR = 10**9
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ def find_beats(steep: Floats, weight: Floats) -> tuple[Beats, Bools]:
     weighted = steep * weight[:, :, None]
     curve = envelope(weighted)
     level = typical_peak(curve)
-    clear = np.median(level, axis=1) > CONTRAST * np.maximum(np.median(curve, axis=1), np.float32(1e-6))
-    record, sample = _peaks(curve, level, clear)
+    contrast = np.median(level, axis=1) / np.maximum(np.median(curve, axis=1), np.float32(1e-6))
+    record, sample = _peaks(curve, level, contrast > FAST_CONTRAST)
 
     # One row per record, one column per candidate; as wide as the length allows, so that no record sees another's size.
     width = length // REFRACTORY + 2
@@ -135,6 +137,10 @@ def find_beats(steep: Floats, weight: Floats) -> tuple[Beats, Bools]:
     accepted = _searched_back(accepted, there, position, height, alike)
     accepted = _without_t_waves(accepted, position, height)
     dominant = _dominant(accepted, alike)
+    n_dominant, n_accepted = dominant.sum(axis=1), accepted.sum(axis=1)
+    fast = (contrast > FAST_CONTRAST) & (n_dominant >= FAST_BEATS) & (n_dominant > FAST_SHARE * n_accepted)
+    clear = (contrast > CONTRAST) | fast
+    accepted &= clear[:, None]
 
     record, column = np.nonzero(accepted)
     sample, of_kind = position[record, column], dominant[record, column]
@@ -142,23 +148,33 @@ def find_beats(steep: Floats, weight: Floats) -> tuple[Beats, Bools]:
     return Beats(record, (sample + shift) / DETECTION_HZ, of_kind), clear
 
 
-def rhythm(beats: Beats, n_records: int) -> dict[str, Floats]:
+def rhythm(beats: Beats, blind: Bools, sampling_hz: int) -> dict[str, Floats]:
     """HR__Global (/min), RR_Mean_Global and RR_StdDev_Global (ms), QRS_Count_Global: each (n_records,).
 
     The mean is over all RR intervals. The standard deviation is over the normal ones: between two beats of the dominant
     kind, without a premature beat (less than 80 % of the median) and the pause after it, so that a few extrasystoles do
     not look like fibrillation; over all intervals where fewer than two normal ones exist (bigeminy). Compare Task Force
-    of the ESC and NASPE 1996, doi:10.1161/01.CIR.93.5.1043, on normal-to-normal intervals.
+    of the ESC and NASPE 1996, doi:10.1161/01.CIR.93.5.1043, on normal-to-normal intervals. An interval during which
+    nothing was recorded for longer than a tenth of a second is left out: a beat may be hidden in it.
+
+    Args:
+        blind: (n_records, n_samples) where no lead was recorded.
     """
+    n_records = len(blind)
+    hidden = np.cumsum(blind, axis=1)
     mean, deviation = (np.full(n_records, np.nan, np.float32) for _ in range(2))
     edges = np.searchsorted(beats.record, np.arange(n_records + 1))
     for index in range(n_records):
         chosen = slice(edges[index], edges[index + 1])
-        intervals = np.diff(beats.time[chosen]) * 1000
+        times, dominant = beats.time[chosen], beats.dominant[chosen]
+        intervals, normal = np.diff(times) * 1000, dominant[1:] & dominant[:-1]
+        if hidden[index, -1]:
+            unseen = np.diff(hidden[index, np.clip(times * sampling_hz, 0, hidden.shape[1] - 1).astype(np.int64)])
+            intervals, normal = (values[unseen <= 0.1 * sampling_hz] for values in (intervals, normal))
         if len(intervals):
-            mean[index] = intervals.mean()
+            mean[index] = intervals.sum() / len(intervals)
         if len(intervals) >= 2:
-            deviation[index] = _normal_intervals(intervals, beats.dominant[chosen]).std()
+            deviation[index] = _normal_intervals(intervals, normal).std()
     return {
         "HR__Global": np.float32(60_000) / mean,
         "RR_Mean_Global": mean,
@@ -167,21 +183,21 @@ def rhythm(beats: Beats, n_records: int) -> dict[str, Floats]:
     }
 
 
-def _normal_intervals(intervals: Doubles, dominant: Bools) -> Doubles:
-    normal = dominant[1:] & dominant[:-1]
-    usual = np.median(intervals[normal]) if normal.any() else np.inf
+def _normal_intervals(intervals: Doubles, normal: Bools) -> Doubles:
+    kept = np.sort(intervals[normal])
+    usual = kept[len(kept) // 2] if len(kept) else np.inf
     premature = (intervals[:-1] < 0.8 * usual) & (intervals[1:] > 1.05 * usual)
     normal[:-1] &= ~premature
     normal[1:] &= ~premature
     return intervals[normal] if normal.sum() >= 2 else intervals
 
 
-def _peaks(curve: Floats, level: Floats, clear: Bools) -> tuple[Integers, Integers]:
-    """(record, sample) of each peak that is the highest within the refractory period and lies whole in the record."""
+def _peaks(curve: Floats, level: Floats, searched: Bools) -> tuple[Integers, Integers]:
+    """(record, sample) of each peak, of the records to be searched, that tops the refractory period around it."""
     from scipy.ndimage import maximum_filter1d
 
     highest = maximum_filter1d(curve, 2 * REFRACTORY + 1, axis=1, mode="nearest")
-    peak = (curve == highest) & (curve > np.float32(0.8 * POSSIBLE) * level) & clear[:, None]
+    peak = (curve == highest) & (curve > np.float32(0.8 * POSSIBLE) * level) & searched[:, None]
     peak[:, :HALF] = peak[:, -HALF:] = False
     record, sample = np.nonzero(peak)
     twin = np.zeros(len(record), bool)  # equal heights closer than the refractory period
@@ -213,21 +229,25 @@ def _best_match(alike: Floats, accepted: Bools) -> Floats:
 
 
 def _without_t_waves(accepted: Bools, position: Integers, height: Floats) -> Bools:
-    """Drop a peak close to one more than twice as steep (the T-wave test of Pan & Tompkins 1985, in both directions)."""
+    """Drop a peak close to one more than twice as steep (T-wave test of Pan & Tompkins 1985, both ways)."""
     near = np.abs(position[:, :, None] - position[:, None, :]) < T_WAVE_WINDOW
     overshadowed = near & accepted[:, None, :] & (height[:, None, :] > 2 * height[:, :, None])
-    return accepted & ~overshadowed.any(axis=2)
+    return np.asarray(accepted & ~overshadowed.any(axis=2))
 
 
 def _searched_back(accepted: Bools, there: Bools, position: Integers, height: Floats, alike: Floats) -> Bools:
     """Add, in each overlong gap, the tallest weak peak that looks like an accepted beat (after Pan & Tompkins 1985)."""
-    far = 10**9
     for _ in range(3):
-        before = np.maximum.accumulate(np.where(accepted, position, -far), axis=1)
-        after = np.minimum.accumulate(np.where(accepted, position, far)[:, ::-1], axis=1)[:, ::-1]
+        before = np.maximum.accumulate(np.where(accepted, position, -_FAR), axis=1)
+        after = np.minimum.accumulate(np.where(accepted, position, _FAR)[:, ::-1], axis=1)[:, ::-1]
         gap = np.where(there & ~accepted, after - before, 0)
-        overlong = (gap > SEARCH_BACK_GAP * _usual_gap(accepted, position)[:, None]) & (gap < far)
-        weak = overlong & (height > POSSIBLE) & (position - before > REFRACTORY + 10) & (after - position > REFRACTORY + 10)
+        overlong = (gap > SEARCH_BACK_GAP * _usual_gap(accepted, position)[:, None]) & (gap < _FAR)
+        weak = (
+            overlong
+            & (height > POSSIBLE)
+            & (position - before > REFRACTORY + 10)
+            & (after - position > REFRACTORY + 10)
+        )
         if not weak.any():
             break
         weak &= _best_match(alike, accepted) > SEARCH_BACK_ALIKE
@@ -237,12 +257,15 @@ def _searched_back(accepted: Bools, there: Bools, position: Integers, height: Fl
     return accepted
 
 
-def _usual_gap(accepted: Bools, position: Integers) -> Doubles:
-    """(n_records,) median distance of neighbouring accepted beats; infinite where there are fewer than two."""
-    usual = np.full(len(accepted), np.inf)
-    for index in np.flatnonzero(accepted.sum(axis=1) >= 2):
-        usual[index] = np.median(np.diff(position[index, accepted[index]]))
-    return usual
+def _usual_gap(accepted: Bools, position: Integers) -> Integers:
+    """(n_records,) median distance of neighbouring accepted beats; very long where there are fewer than two."""
+    latest = np.maximum.accumulate(np.where(accepted, position, -1), axis=1)
+    gap = np.full(position.shape, _FAR)
+    follows = accepted[:, 1:] & (latest[:, :-1] >= 0)
+    gap[:, 1:][follows] = (position[:, 1:] - latest[:, :-1])[follows]
+    gap.sort(axis=1)
+    count = np.maximum(accepted.sum(axis=1) - 1, 1)
+    return np.asarray(gap[np.arange(len(gap)), (count - 1) // 2])
 
 
 def _dominant(accepted: Bools, alike: Floats) -> Bools:
@@ -275,7 +298,7 @@ def _shift(weighted: Floats, record: Integers, sample: Integers, dominant: Bools
         template[owners] = np.add.reduceat(now[chosen], starts, axis=0)
         expected = template[record]
         for k in range(fit.shape[1]):
-            fit[:, k] = (wide[:, :, k : k + size] * expected).sum(axis=2).sum(axis=1)
+            fit[:, k] = np.einsum("blt,blt->b", wide[:, :, k : k + size], expected)
         lag = fit.argmax(axis=1)
     beat = np.arange(len(record))
     inner = np.clip(lag, 1, 2 * MOST_LAG - 1)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ecglm.synth.errors import SignalError
 from ecglm.synth.measure import beats, median_beat, waves
 from ecglm.synth.measure.arrays import Bools, Floats
 from ecglm.synth.schema import LEADS
@@ -34,15 +35,15 @@ MOST_MISSING = 0.5
 """A lead with more than this share of its samples missing is not measured."""
 NOISE_MV, NOISE_SHARE = 0.1, 0.2
 """A lead is too noisy when the standard error of its median beat exceeds both 0.1 mV and a fifth of its QRS."""
-_RECORDS_AT_ONCE = 64  # keeps the working arrays near the processor
+MOST_MV = 25.0
+"""No QRS complex is taller: such a number comes from wrong units or a broken lead."""
+_RECORDS_AT_ONCE = 32  # keeps the working arrays near the processor
 
 Problem = tuple[int, str, str]
 """(index of the record in the block, reason to count by, which leads and what was found)."""
 
 
-def measure_block(
-    signal: Floats, leads: Sequence[str], sampling_hz: int
-) -> tuple[dict[str, Floats], list[Problem]]:
+def measure_block(signal: Floats, leads: Sequence[str], sampling_hz: int) -> tuple[dict[str, Floats], list[Problem]]:
     """Measure a block of ECGs of equal length; NaN stands for whatever could not be measured.
 
     HR__Global is 60,000 / RR_Mean_Global, the mean of all RR intervals, as in 12SL. RR_StdDev_Global is the standard
@@ -56,17 +57,22 @@ def measure_block(
 
     Returns:
         `MEASURED_COLUMNS` → (n_records,) float32; and the problems met: too_short, too_long, flat_lead, nan_samples,
-        noisy_lead, no_beats, too_few_beats, indeterminate_axis.
+        noisy_lead, implausible_amplitude, no_beats, too_few_beats, indeterminate_axis.
 
     Raises:
-        ValueError: the array does not fit `leads`, a lead is named twice, or the sampling frequency is out of range.
+        SignalError: the array does not fit `leads`, a lead is named twice, or the sampling frequency is out of range.
     """
     signal = np.asarray(signal)
     names = _canonical(leads)
     if signal.ndim != 3 or signal.shape[2] != len(names):
-        raise ValueError(f"signal has shape {signal.shape}; expected (n_records, n_samples, {len(names)})")
+        raise SignalError(
+            "bad_shape", f"signal has shape {signal.shape}; expected (n_records, n_samples, {len(names)} leads)"
+        )
     if not MIN_HZ <= sampling_hz <= MAX_HZ:
-        raise ValueError(f"sampling_hz is {sampling_hz}; expected {MIN_HZ} to {MAX_HZ}: resample the signal first")
+        raise SignalError(
+            "sampling_frequency",
+            f"sampling_hz is {sampling_hz}; expected {MIN_HZ} to {MAX_HZ}: resample the signal first",
+        )
     n_records, n_samples, n_leads = signal.shape
     columns = {name: np.full(n_records, np.nan, np.float32) for name in MEASURED_COLUMNS}
     problems: list[Problem] = []
@@ -90,7 +96,10 @@ def _canonical(leads: Sequence[str]) -> list[str]:
     spelling = {lead.upper(): lead for lead in LEADS}
     names = [spelling.get(lead.strip().upper(), lead) for lead in leads]
     if len(set(names)) < len(names):
-        raise ValueError(f"leads {list(leads)} name a lead twice; expected each lead once")
+        raise SignalError(
+            "duplicate_leads",
+            f"leads {list(leads)} name a lead twice; expected each lead once: leave one out or rename it",
+        )
     return names
 
 
@@ -107,15 +116,17 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     _report(problems, "flat_lead", flat & (absent <= MOST_MISSING), names)
 
     found, clear = beats.find_beats(slope, weight)
-    columns = beats.rhythm(found, len(signal))
+    columns = beats.rhythm(found, (missing | ~usable[:, :, None]).all(axis=1), sampling_hz)
     columns["QRS_Count_Global"][~clear] = np.nan
     beat, spread, hz = median_beat.median_beats(signal, missing, found, sampling_hz)
     onset, offset = waves.qrs_bounds(beat, usable, hz)
     read = waves.qrs_waves(beat, onset, offset, hz)
     noisy = usable & (spread > NOISE_MV) & (spread > NOISE_SHARE * read.peak_to_peak)
     _report(problems, "noisy_lead", noisy, names, spread, "standard error {:.2f} mV")
+    implausible = usable & (read.peak_to_peak > MOST_MV)
+    _report(problems, "implausible_amplitude", implausible, names, read.peak_to_peak, "{:.0f} mV; are the units right?")
     for values in (read.r, read.s, read.peak_to_peak, read.area, read.absolute_area):
-        values[~usable | noisy] = np.nan
+        values[~usable | noisy | implausible] = np.nan
     axis, doubtful = waves.frontal_axis(read.area, read.absolute_area, names)
     columns["QRS_AxisFront_Global"] = axis
     for index, lead in enumerate(names):
@@ -132,8 +143,10 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     for record in np.flatnonzero(too_few):
         count = int(columns["QRS_Count_Global"][record])
         problems.append((int(record), "too_few_beats", f"{count} QRS complexes, one of them whole at least is needed"))
-    problems += [(int(record), "indeterminate_axis", "the net QRS area is near zero in every limb lead")
-                 for record in np.flatnonzero(doubtful)]
+    problems += [
+        (int(record), "indeterminate_axis", "the net QRS area is near zero in every limb lead")
+        for record in np.flatnonzero(doubtful)
+    ]
     return columns, problems
 
 

@@ -8,8 +8,9 @@ doi:10.1161/CIRCULATIONAHA.106.180200, on representative complexes).
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from ecglm.synth.measure.arrays import Bools, Doubles, Floats, milliseconds
+from ecglm.synth.measure.arrays import Bools, Doubles, Floats, Integers, milliseconds
 from ecglm.synth.measure.beats import Beats
 
 BEFORE_MS, AFTER_MS = 200, 220
@@ -17,12 +18,10 @@ BEFORE_MS, AFTER_MS = 200, 220
 FINE_HZ = 500
 """The median beat has at least this many samples per second."""
 _TAPS = 8  # of the interpolation that shifts a beat by a fraction of a sample
-_MARGIN_MS = 60
+_MARGIN_MS = 20
 
 
-def median_beats(
-    signal: Floats, missing: Bools, beats: Beats, sampling_hz: int
-) -> tuple[Floats, Floats, int]:
+def median_beats(signal: Floats, missing: Bools, beats: Beats, sampling_hz: int) -> tuple[Floats, Floats, int]:
     """Median beat of each record and how sure it is.
 
     Args:
@@ -62,7 +61,7 @@ def median_beats(
     return fine, spread, sampling_hz * factor
 
 
-def _cut(signal: Floats, record: np.ndarray, start: np.ndarray, fraction: Doubles, width: int) -> Floats:
+def _cut(signal: Floats, record: Integers, start: Integers, fraction: Doubles, width: int) -> Floats:
     """(n_beats, n_leads, width) cut out at `start` plus a fraction of a sample, by windowed-sinc interpolation."""
     raw = np.lib.stride_tricks.sliding_window_view(signal, width + _TAPS - 1, axis=2)[record, :, start]
     taps = _sinc(np.arange(_TAPS) - (_TAPS // 2 - 1) - fraction[:, None])
@@ -72,7 +71,7 @@ def _cut(signal: Floats, record: np.ndarray, start: np.ndarray, fraction: Double
     return cut
 
 
-def _sinc(offset: Doubles) -> Floats:
+def _sinc(offset: npt.NDArray[np.floating]) -> Floats:
     """Interpolation weights for samples at `offset` (…, n_taps), which sum to one."""
     taps = np.sinc(offset) * np.cos(np.pi * offset / offset.shape[-1]) ** 2
     weights: Floats = (taps / taps.sum(axis=-1, keepdims=True)).astype(np.float32)
@@ -85,26 +84,22 @@ def _median(group: Floats) -> tuple[Floats, Floats]:
     The standard error of a median is 1.25 σ / √n; σ is taken from the spread of the middle half of the beats.
     """
     count = group.shape[1]
-    if np.isnan(group).any():
-        valid = ~np.isnan(group).any(axis=(0, 2, 3))
-        del valid
-        used = (~np.isnan(group[..., 0])).sum(axis=1)  # (n_rows, n_leads)
-        group = np.sort(group, axis=1)  # missing beats last
-        low, high = np.maximum((used - 1) // 2, 0), np.minimum(used // 2, count - 1)
-        pick = [np.take_along_axis(group, at[:, None, :, None], axis=1)[:, 0] for at in (low, high)]
-        quarter = [
-            np.take_along_axis(group, at[:, None, :, None], axis=1)[:, 0]
-            for at in (used // 4, np.maximum(used - 1 - used // 4, 0))
-        ]
-        sigma = (quarter[1] - quarter[0]).mean(axis=2) / np.float32(1.35)
-        error = np.where(used >= 4, np.float32(1.25) * sigma / np.sqrt(np.maximum(used, 1)), np.nan)
-        return (pick[0] + pick[1]) * np.float32(0.5), error.astype(np.float32)
-    group.sort(axis=1)
-    middle = (group[:, (count - 1) // 2] + group[:, count // 2]) * np.float32(0.5)
-    if count < 4:
-        return middle, np.full(middle.shape[:2], np.nan, np.float32)
-    sigma = (group[:, count - 1 - count // 4] - group[:, count // 4]).mean(axis=2) / np.float32(1.35)
-    return middle, np.float32(1.25 / np.sqrt(count)) * sigma
+    used = count - np.isnan(group[..., 0]).sum(axis=1)  # (n_rows, n_leads): a beat is missing from a lead as a whole
+    group.sort(axis=1)  # missing beats come last
+    if used.min() == count:
+        low, high = group[:, (count - 1) // 2], group[:, count // 2]
+        first_quarter, last_quarter = group[:, count // 4], group[:, count - 1 - count // 4]
+    else:
+
+        def rank(at: Integers) -> Floats:
+            at = np.clip(at, 0, count - 1)[:, None, :, None]
+            return np.asarray(np.take_along_axis(group, at, axis=1)[:, 0])
+
+        low, high = rank((used - 1) // 2), rank(used // 2)
+        first_quarter, last_quarter = rank(used // 4), rank(used - 1 - used // 4)
+    sigma = (last_quarter - first_quarter).mean(axis=2) / np.float32(1.35)
+    error = np.float32(1.25) * sigma / np.sqrt(np.maximum(used, 1).astype(np.float32))
+    return (low + high) * np.float32(0.5), np.where(used >= 4, error, np.float32(np.nan))
 
 
 def _finer(beat: Floats, factor: int) -> Floats:

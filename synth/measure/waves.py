@@ -11,6 +11,12 @@ from ecglm.synth.measure.median_beat import BEFORE_MS
 
 SMALLEST_MV, SMALLEST_AREA = 0.025, 0.16
 """The least height (mV) and area (mV·ms) of a deflection that counts as a wave."""
+ONSET_SLOPE, OFFSET_SLOPE = 0.06, 0.08
+"""Outside the QRS complex the slope of all leads stays below these shares of the steepest one."""
+ONSET_DISTANCE, OFFSET_DISTANCE = 0.25, 0.4
+"""… and the leads together are less than these shares of the greatest deflection away from the baseline."""
+ST_SHARE = 0.7
+"""A last deflection that still has this share of its height at the end of the complex runs into the ST segment."""
 LEAST_NET_SHARE, LEAST_NET_AREA = 0.1, 1.0
 """A frontal vector shorter than this share of the absolute area, or than this area (mV·ms), has no sure direction."""
 
@@ -31,9 +37,10 @@ class Waves:
 def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers]:
     """First and last sample of the QRS complex, (n_records,) each, common to all leads.
 
-    The complex ends, in each direction, where the slope of all leads together stays below a threshold between the
-    quiet level before the beat and the steepest point for 14 ms (global onset and offset as the CSE working party asks:
-    Willems et al. 1985, doi:10.1093/oxfordjournals.eurheartj.a061930).
+    The complex ends, in each direction, where for 14 ms all leads together are both flat (slope below a threshold
+    between the quiet level before the beat and the steepest point) and near the baseline, so that a plateau inside a
+    broad complex does not end it. One onset and offset for all leads, as the CSE working party asks (Willems et al.
+    1985, doi:10.1093/oxfordjournals.eurheartj.a061930).
 
     Args:
         beat: (n_records, n_leads, n_times) in mV at `hz` samples per second.
@@ -41,30 +48,47 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     """
     n_records, n_leads, width = beat.shape
     step = milliseconds(4, hz)
-    steep = np.zeros((n_records, width), np.float32)
+    centre, reach = milliseconds(BEFORE_MS, hz), milliseconds(60, hz)
+    steep, away = np.zeros((n_records, width), np.float32), np.zeros((n_records, width), np.float32)
     for lead in range(n_leads):
         wave = np.where(usable[:, lead, None] & np.isfinite(beat[:, lead]), beat[:, lead], np.float32(0))
         steep[:, step:-step] += (wave[:, 2 * step :] - wave[:, : -2 * step]) ** 2
+        away += (wave - np.median(wave[:, : centre - reach], axis=1)[:, None]) ** 2
     curve = _smoothed(np.sqrt(steep), milliseconds(6, hz))
+    away = np.sqrt(away)
 
-    centre, reach = milliseconds(BEFORE_MS, hz), milliseconds(60, hz)
+    rows, time = np.arange(n_records), np.arange(width)
     steepest = centre - reach + curve[:, centre - reach : centre + reach].argmax(axis=1)
-    top = curve[np.arange(n_records), steepest]
+    top = curve[rows, steepest]
+    farthest = away[:, centre - 2 * reach : centre + 2 * reach].max(axis=1)
     quiet = np.sort(curve[:, milliseconds(20, hz) : centre - reach], axis=1)
     noise = quiet[:, quiet.shape[1] // 4]
     run = milliseconds(14, hz)
-    time = np.arange(width)
     from_steepest = time - steepest[:, None]
 
-    low = _runs(curve < np.maximum(1.5 * noise, noise + np.float32(0.06) * (top - noise))[:, None], run)
-    before = np.zeros_like(low)
-    before[:, run - 1 :] = low[:, : width - run + 1]  # a quiet run ends here
-    before &= (from_steepest < 0) & (from_steepest >= -milliseconds(140, hz))
-    onset = np.where(before.any(axis=1), width - 1 - before[:, ::-1].argmax(axis=1), steepest - reach)
+    def still(slope_share: float, distance_share: float) -> Bools:
+        """(n_records, n_times) where 14 ms begin that are flat and not far from the baseline."""
+        limit = np.maximum(1.5 * noise, noise + np.float32(slope_share) * (top - noise))
+        near = away < np.float32(distance_share) * farthest[:, None]
+        return _runs((curve < limit[:, None]) & near, run)
 
-    low = _runs(curve < np.maximum(1.5 * noise, noise + np.float32(0.08) * (top - noise))[:, None], run)
-    low &= (from_steepest > 0) & (from_steepest <= milliseconds(160, hz))
-    offset = np.where(low.any(axis=1), low.argmax(axis=1), steepest + milliseconds(70, hz))
+    def flattest(span: Bools, distance_share: float) -> Integers:
+        """(n_records,) the flattest sample of the span near the baseline, or of all the span if none is near."""
+        near = span & (away < np.float32(distance_share) * farthest[:, None])
+        allowed = np.where(near.any(axis=1)[:, None], near, span)
+        return np.asarray(np.where(allowed, curve, np.float32(np.inf)).argmin(axis=1))
+
+    begins = still(ONSET_SLOPE, ONSET_DISTANCE)
+    before = np.zeros_like(begins)
+    before[:, run - 1 :] = begins[:, : width - run + 1]  # the last sample of such a stretch
+    before &= (from_steepest < 0) & (from_steepest >= -milliseconds(140, hz))
+    span = (from_steepest <= -milliseconds(20, hz)) & (from_steepest >= -milliseconds(140, hz))
+    onset = np.where(before.any(axis=1), width - 1 - before[:, ::-1].argmax(axis=1), flattest(span, ONSET_DISTANCE))
+
+    within = (from_steepest > 0) & (from_steepest <= milliseconds(160, hz))
+    after = still(OFFSET_SLOPE, OFFSET_DISTANCE) & within
+    span = (from_steepest >= milliseconds(30, hz)) & (from_steepest <= milliseconds(140, hz))
+    offset = np.where(after.any(axis=1), after.argmax(axis=1), flattest(span, OFFSET_DISTANCE))
     return np.clip(onset, 1, width - 2), np.clip(offset, 2, width - 1)
 
 
@@ -100,26 +124,32 @@ def qrs_waves(beat: Floats, onset: Integers, offset: Integers, hz: int) -> Waves
     upward, downward = up.sum(axis=2) * per_sample, down.sum(axis=2) * per_sample
     highest, lowest = up.max(axis=2), down.min(axis=2)
 
-    r, s = _first_r_and_s(wave, per_sample)
-    s = np.where(r > 0, s, lowest)
+    last = np.take_along_axis(wave, np.broadcast_to(offset[:, None, None], (*wave.shape[:2], 1)), axis=2)[..., 0]
+    r, s = _first_r_and_s(wave, last, per_sample)
+    s = np.where(r > 0, s, lowest) + np.float32(0)  # no −0
     absent = np.isnan(beat).any(axis=2)
     r[absent] = s[absent] = np.nan
     return Waves(r, s, highest - lowest, upward + downward, upward - downward)
 
 
-def _first_r_and_s(wave: Floats, per_sample: np.float32) -> tuple[Floats, Floats]:
-    """(n_records, n_leads) height of the first upward deflection and of the first downward one after it; 0 if none."""
+def _first_r_and_s(wave: Floats, last: Floats, per_sample: np.float32) -> tuple[Floats, Floats]:
+    """(n_records, n_leads) height of the first upward deflection and of the first downward one after it; 0 if none.
+
+    A deflection that has hardly turned back by the `last` sample of the complex is the ST segment, not a wave.
+    """
     sign = np.sign(wave)
     begins = (sign[..., 1:] != sign[..., :-1]) & (sign[..., 1:] != 0)
-    number = np.zeros(wave.shape, np.int8)  # 0 before the first deflection
-    np.cumsum(begins, axis=2, dtype=np.int8, out=number[..., 1:])
+    number = np.zeros(wave.shape, np.int16)  # 0 before the first deflection
+    np.cumsum(begins, axis=2, dtype=np.int16, out=number[..., 1:])
+    total = number[..., -1]
     r, s = np.zeros(wave.shape[:2], np.float32), np.zeros(wave.shape[:2], np.float32)
     for k in range(1, 6):
         piece = np.where(number == k, wave, np.float32(0))
         area = piece.sum(axis=2) * per_sample
         high, deep = piece.max(axis=2), piece.min(axis=2)
-        is_s = (r > 0) & (s == 0) & (deep <= -SMALLEST_MV) & (area <= -SMALLEST_AREA)
-        is_r = (r == 0) & (high >= SMALLEST_MV) & (area >= SMALLEST_AREA)
+        turns_back = (total != k) | (np.abs(last) < ST_SHARE * (high - deep))
+        is_s = (r > 0) & (s == 0) & (deep <= -SMALLEST_MV) & (area <= -SMALLEST_AREA) & turns_back
+        is_r = (r == 0) & (high >= SMALLEST_MV) & (area >= SMALLEST_AREA) & turns_back
         r[is_r], s[is_s] = high[is_r], deep[is_s]
     return r, s
 

@@ -32,6 +32,8 @@ TWELVE[6:, 2:] = np.eye(6)
 
 FLANK_AREA = 8.0 / 15.0
 """Area under one flank of unit height and unit width."""
+N_QRS_WAVES = 6
+"""Lobes of a QRS complex; in a beat they follow the P waves, then come the ST level and the T wave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,29 @@ class Beat:
     qt_ms: float
     t_leads: Floats  # (8,) mV, the T wave alone
 
+    @property
+    def p_area(self) -> Floats:
+        """(8,) mV·ms under the P waves."""
+        return _lobe_area(self.edges, self.amplitudes, slice(0, self.n_p_waves))
+
+    @property
+    def qrs_area(self) -> Floats:
+        """(8,) mV·ms under the QRS complex, with the flank on which the ST level rises before the J point."""
+        lobes = slice(self.n_p_waves, self.n_p_waves + N_QRS_WAVES)
+        begin, j_point = self.edges[lobes.stop, :2]
+        st_flank: Floats = self.amplitudes[lobes.stop] * (j_point - begin) * FLANK_AREA
+        return _lobe_area(self.edges, self.amplitudes, lobes) + st_flank
+
     def trace(self, times_ms: Floats) -> Floats:
         """(8, n_times) in mV of this beat alone."""
         trace: Floats = self.amplitudes.T @ shape(times_ms, self.edges[:, :, None])
         return trace
+
+
+def _lobe_area(edges: Floats, amplitudes: Floats, waves: slice) -> Floats:
+    """(8,) mV·ms under waves without a plateau."""
+    area: Floats = (edges[waves, 3] - edges[waves, 0]) * FLANK_AREA @ amplitudes[waves]
+    return area
 
 
 def shape(times_ms: Floats, edges: Floats) -> Floats:

@@ -39,8 +39,8 @@ def measure(plan: Plan, strip: Strip, beat: Beat) -> Truth:
     ventricular = TWELVE @ (beat.amplitudes[n_p_waves:].T @ shape(times, beat.edges[n_p_waves:, :, None]))
     qrs = ventricular[:, : qrs_ms + 1]
     t_wave = ventricular[:, int(np.ceil(beat.t_onset_ms)) : int(beat.qt_ms) + 1]
-    truth["QRS_AxisFront_Global"] = _area_axis(qrs)
-    truth["T_AxisFront_Global"] = _area_axis(t_wave)
+    truth["QRS_AxisFront_Global"] = _axis(beat.qrs_area)
+    truth["T_AxisFront_Global"] = _axis(t_wave[:2].sum(axis=1))
     upright = TWELVE @ beat.t_leads >= 0.0
     per_lead: dict[str, Floats | list[float]] = {
         "T_Amp": np.where(upright, t_wave.max(axis=1), t_wave.min(axis=1)),
@@ -52,7 +52,7 @@ def measure(plan: Plan, strip: Strip, beat: Beat) -> Truth:
     if n_p_waves:
         times = np.arange(-beat.pr_ms, -beat.pr_ms + beat.p_ms + 1.0)
         p_wave = TWELVE @ (beat.amplitudes[:n_p_waves].T @ shape(times, beat.edges[:n_p_waves, :, None]))
-        truth["P_AxisFront_Global"] = _area_axis(p_wave)
+        truth["P_AxisFront_Global"] = _axis(beat.p_area)
         highest, lowest = p_wave.max(axis=1), p_wave.min(axis=1)
         per_lead["P_Amp"] = np.where(highest >= -lowest, highest, lowest)
         per_lead["P-_Amp"] = np.minimum(0.0, lowest)
@@ -66,10 +66,10 @@ def measure(plan: Plan, strip: Strip, beat: Beat) -> Truth:
     return truth
 
 
-def _area_axis(trace: Floats) -> float:
-    """Frontal axis in degrees of the net area of a (12, n_times) stretch."""
-    left, down = trace[0].sum(), trace[5].sum()
-    return round(frontal_axis_degrees(float(left), float(down) * 2.0 / math.sqrt(3.0)), 1) + 0.0
+def _axis(area: Floats) -> float:
+    """Frontal axis in degrees of net areas that begin with those of leads I and II."""
+    one, two = area[:2].tolist()
+    return round(frontal_axis_degrees(one, (2.0 * two - one) / math.sqrt(3.0)), 1) + 0.0
 
 
 def _measure_rhythm(truth: Truth, plan: Plan, strip: Strip, beat: Beat) -> None:
@@ -103,8 +103,8 @@ def flutter_wave_ms(strip: Strip) -> float:
 def _deflections(qrs: Floats) -> dict[str, list[float]]:
     """Heights (mV) and widths (ms) of Q, R, S and R′ per lead: runs of one sign of a (12, n_times) QRS at 1 ms steps.
 
-    A complex that is negative throughout is a Q wave (QS). Missing waves are 0. A run that is still growing at the J point
-    is the ST level, not a wave.
+    A complex that is negative throughout is a Q wave (QS). Missing waves are 0. A run that still grows at the J
+    point is the ST level, not a wave.
     """
     n_times = qrs.shape[1]
     flat = qrs.ravel()
@@ -122,7 +122,7 @@ def _deflections(qrs: Floats) -> dict[str, list[float]]:
     }
     for begin, width, high, low in zip(starts.tolist(), widths, highest, lowest, strict=True):
         row = begin // n_times
-        if j_point[row] in (high, low):
+        if (begin + width) % n_times == 0 and j_point[row] == (high if high > 0.0 else low):
             continue
         if high >= SMALLEST_WAVE_MV:
             wave = "R_Amp" if found["S_Amp"][row] == 0.0 else "Rp_Amp"

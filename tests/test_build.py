@@ -1,0 +1,243 @@
+"""A build is whole or absent, the same bytes every time, resumable, and redoes only what changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ecglm.synth.build import BuildConfig, build, plan, read_config
+from ecglm.synth.corpus import BUILD_LOG, Corpus
+from ecglm.synth.errors import CorpusError, DefinitionError
+from ecglm.synth.schema import FAMILIES, SPLIT_OF_FOLD
+
+SYNTH = [sys.executable, "-c", "from ecglm.synth.cli import main; main()"]
+FEW = ("verify", "measurement", "knowledge")
+"""Families enough to show what a test is about, few enough to be quick."""
+
+
+def config(out: Path, **changes: object) -> BuildConfig:
+    defaults = {"simulated": 60, "seed": 3, "workers": 1, "families": FEW, "out": out}
+    return BuildConfig.model_validate({**defaults, **changes})
+
+
+def bytes_of(root: Path) -> dict[str, str]:
+    """Hash of every file of a corpus but its log of times."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name != BUILD_LOG
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reference") / "corpus"
+    build(config(out))
+    return out
+
+
+def test_one_and_two_workers_write_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+    build(config(tmp_path / "corpus", workers=2))
+    assert bytes_of(tmp_path / "corpus") == bytes_of(reference)
+
+
+def test_the_manifest_knows_every_file_and_its_hash(reference: Path) -> None:
+    manifest = Corpus.open(reference).manifest
+    found = bytes_of(reference)
+    del found["manifest.json"]
+    assert {name: entry["sha256"] for name, entry in manifest["files"].items()} == found
+
+
+def test_a_manifest_holds_no_clock_and_no_path(reference: Path) -> None:
+    text = (reference / "manifest.json").read_text()
+    assert str(reference.parent) not in text
+    assert time.strftime("%Y-%m-%d") not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.9, 1.6, 2.4, 3.2, 4.0, 5.0])
+def test_a_build_killed_at_any_moment_resumes_to_the_same_bytes(reference: Path, tmp_path: Path, delay: float) -> None:
+    out = tmp_path / "corpus"
+    command = [*SYNTH, "build", "--simulated", "60", "--seed", "3", "--families", ",".join(FEW), "--out", str(out)]
+    process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if out.exists():
+        Corpus.open(out)
+    build(config(out))
+    assert bytes_of(out) == bytes_of(reference)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_nothing_changed_nothing_rendered(reference: Path) -> None:
+    before = bytes_of(reference)
+    result = build(config(reference))
+    assert result.rendered == 0
+    assert bytes_of(reference) == before
+
+
+def copied_templates(folder: Path) -> Path:
+    import ecglm.templates
+
+    shutil.copytree(Path(ecglm.templates.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__", "*.py"))
+    return folder
+
+
+def test_one_template_changed_only_its_files_are_written(tmp_path: Path) -> None:
+    templates = copied_templates(tmp_path / "templates")
+    out = tmp_path / "corpus"
+    build(config(out, templates=templates))
+    before = {path: path.stat().st_ino for path in (out / "pairs").rglob("*.parquet")}
+    chosen = templates / "verify" / "verify-statement.jinja"
+    chosen.write_text(chosen.read_text().replace("version: 1", "version: 2", 1))
+    result = build(config(out, templates=templates))
+    assert result.rendered == 1
+    changed = {p.name for p in (out / "pairs").rglob("*.parquet") if before.get(p) != p.stat().st_ino}
+    assert changed == {"verify-statement-000.parquet"}
+
+
+def test_a_pair_keeps_its_id_when_its_wording_is_edited(tmp_path: Path) -> None:
+    templates = copied_templates(tmp_path / "templates")
+    first, second = tmp_path / "first", tmp_path / "second"
+    build(config(first, templates=templates, families=("knowledge",)))
+    for path in (templates / "knowledge").glob("*.jinja"):
+        path.write_text(path.read_text().replace("?\n", " please?\n"))
+    build(config(second, templates=templates, families=("knowledge",)))
+    ids = [
+        Corpus.open(out).table("pairs").to_table(columns=["pair_id", "content_hash"]).sort_by("pair_id")
+        for out in (first, second)
+    ]
+    assert ids[0]["pair_id"].to_pylist() == ids[1]["pair_id"].to_pylist()
+    assert ids[0]["content_hash"].to_pylist() != ids[1]["content_hash"].to_pylist()
+
+
+def test_splits_follow_the_folds_and_no_patient_is_in_two(reference: Path) -> None:
+    ecgs = Corpus.open(reference).table("ecgs").to_table().to_pylist()
+    assert {SPLIT_OF_FOLD[row["strat_fold"]] for row in ecgs} == {"train", "validation", "test"}
+    splits: dict[str, set[str]] = {}
+    for row in ecgs:
+        assert row["split"] == SPLIT_OF_FOLD[row["strat_fold"]]
+        splits.setdefault(row["patient_id"], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_a_template_without_its_tables_is_skipped_and_said_so(tmp_path: Path) -> None:
+    templates = copied_templates(tmp_path / "templates")
+    chosen = templates / "verify" / "verify-statement.jinja"
+    text = chosen.read_text()
+    start = text.index("needs:")
+    chosen.write_text(text[:start] + "needs: [labels, height_cm, HR_Atrial_Global]" + text[text.index("\n", start) :])
+    result = build(config(tmp_path / "corpus", templates=templates, families=("verify",)))
+    assert result.skipped == {"verify-statement": "needs HR_Atrial_Global"}
+    rows = Corpus.open(result.out).table("templates").to_table().to_pylist()
+    assert {row["template_id"]: row["status"] for row in rows}["verify-statement"] == "skipped"
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    planned = plan(config(tmp_path / "corpus"))
+    assert planned.ecgs == 60
+    assert planned.templates
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_always_says_when_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="nothing to resume"):
+        build(config(tmp_path / "corpus", resume="always"))
+
+
+def test_a_folder_that_is_no_corpus_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    with pytest.raises(CorpusError, match="not a corpus"):
+        build(config(tmp_path / "thesis"))
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
+
+
+def test_two_builds_into_one_folder_at_once(tmp_path: Path) -> None:
+    import fcntl
+
+    work = tmp_path / ".corpus.building"
+    work.mkdir()
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CorpusError, match="another build"):
+            build(config(tmp_path / "corpus"))
+
+
+def test_ctrl_c_ends_with_130_and_the_next_build_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    command = [*SYNTH, "build", "--simulated", "400", "--families", ",".join(FAMILIES), "--out", str(out)]
+    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(2.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    assert not out.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tiny disk needs root")
+def test_a_full_disk_is_said_plainly_and_leaves_the_old_corpus(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a tiny disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        out = disk / "corpus"
+        build(config(out, simulated=5, families=("knowledge",)))
+        before = bytes_of(out)
+        for workers in (1, 2):
+            with pytest.raises(CorpusError, match="no space left"):
+                build(config(out, simulated=400, workers=workers))
+            assert bytes_of(out) == before
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("limt: 5\n", "limt"),
+        ("limit: many\n", "limit"),
+        ("limit: 0\n", "limit"),
+        ("families: [verify, poetry]\n", "families"),
+        ("families: []\n", "families"),
+        ("- a list\n", "expected"),
+        ("limit: 5\nlimit: 6\n", "twice"),
+        ("sampling_hz: 250\n", "sampling_hz"),
+        ("resume: maybe\n", "resume"),
+    ],
+)
+def test_each_mistake_in_build_yaml_names_the_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "build.yaml"
+    path.write_text(text)
+    with pytest.raises(DefinitionError, match=message) as error:
+        read_config(path)
+    assert "build.yaml" in str(error.value)
+
+
+def test_options_go_before_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "build.yaml"
+    path.write_text("limit: 5\nseed: 9\n")
+    merged = read_config(path, limit=7)
+    assert (merged.limit, merged.seed) == (7, 9)
+
+
+def test_json_is_one_object_with_the_promised_keys(tmp_path: Path) -> None:
+    command = [*SYNTH, "build", "--simulated", "20", "--families", "verify", "--out", str(tmp_path / "c"), "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    content = json.loads(answer.stdout)
+    assert {"pairs", "rejected", "skipped", "seconds", "content_fingerprint"} <= content.keys()
+    assert content["pairs"] > 0
