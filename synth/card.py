@@ -96,7 +96,7 @@ def _front_matter(manifest: Mapping[str, Any], splits: Mapping[str, int]) -> dic
 
 
 def _source_title(manifest: Mapping[str, Any]) -> str:
-    source = manifest["config"]["source"]
+    source: str = manifest["config"]["source"]
     return _SOURCE_TITLES.get(source, source)
 
 
@@ -182,7 +182,7 @@ def _provenance(manifest: Mapping[str, Any]) -> str:
 
 | column | what it says |
 |---|---|
-| `pair_id` | hash of the source, the ECGs, the template, the row it was made from and the wording chosen; never of the text |
+| `pair_id` | hash of source, ECGs, template, the row it was made from and the wording chosen; never of the text |
 | `content_hash` | hash of the messages |
 | `ecg_ids`, `patient_ids`, `strat_folds` | whose recordings the pair is about |
 | `codes` | statements the pair is about, as the source codes them |

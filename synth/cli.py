@@ -20,6 +20,8 @@ app = typer.Typer(
     help="ECG measurements and cardiology guidelines into instruction data.",
 )
 
+_INTERRUPTED = 130
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 CorpusFolder = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder made by `synth build`.")]
 GuidelineFolder = Annotated[
@@ -45,6 +47,8 @@ def run(arguments: list[str]) -> int:
 
     try:
         code = app(arguments, prog_name="synth", standalone_mode=False)
+        if code == _INTERRUPTED:  # newer versions of typer catch Ctrl-C themselves
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except ECGLMError as error:
         print(f"synth: error: {error}", file=sys.stderr)
@@ -53,7 +57,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("synth: interrupted; nothing was left half-written, run the command again to go on", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0

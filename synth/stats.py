@@ -151,8 +151,7 @@ def _quantiles(histogram: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, int]
     total = int(reached[-1]) if len(reached) else 0
     if not total:
         return {"median": 0, "p95": 0, "max": 0}
-    at = {name: int(np.searchsorted(reached, max(1, np.ceil(share * total)))) for name, share in _SHARES.items()}
-    return at
+    return {name: int(np.searchsorted(reached, max(1, np.ceil(share * total)))) for name, share in _SHARES.items()}
 
 
 _SHARES = {"median": 0.5, "p95": 0.95, "max": 1.0}
@@ -311,7 +310,7 @@ def _bars(axes: Axes, labels: Sequence[str], values: Sequence[int], title: str, 
     places = np.arange(len(labels))
     axes.barh(places, values, color=colour, height=0.72)
     _dress(axes, labels, title)
-    for place, value in zip(places, values, strict=True):
+    for place, value in enumerate(values):
         axes.text(value, place, f" {value:,}", va="center", ha="left", fontsize=7, color=_INK)
     axes.set_xlim(0, max([*values, 1]) * 1.22)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256
+from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, TABLES, Corpus, file_sha256
 from ecglm.synth.database import LockedConnection, quote_identifier, quote_text
 from ecglm.synth.errors import DefinitionError, QueryError
 from ecglm.synth.measure.dictionary import measurements
@@ -47,9 +47,10 @@ _SETUP = (
               unnest(strat_folds) AS strat_fold FROM pairs""",
     # sources: the statements whose criteria may stand behind the evidence
     """CREATE VIEW pair_evidence AS
-       SELECT pair_id, template_id, family, ecg_ids, answers, list_distinct(list_concat(guideline_ids, codes)) AS sources,
-              unnest(evidence) AS evidence FROM pairs WHERE len(evidence) > 0""",
-    'CREATE MACRO evidence_key(ecg_id, code, item) AS hash(ecg_id, code, item.name, item.value, item.unit, item."limit")',
+       SELECT pair_id, template_id, family, ecg_ids, answers, unnest(evidence) AS evidence,
+              list_distinct(list_concat(guideline_ids, codes)) AS sources FROM pairs WHERE len(evidence) > 0""",
+    "CREATE MACRO evidence_key(ecg_id, code, item)"
+    ' AS hash(ecg_id, code, item.name, item.value, item.unit, item."limit")',
     "CREATE MACRO measured_key(ecg_id, name, value) AS hash(ecg_id, name, value)",
 )
 _DECIDED = """
@@ -59,10 +60,8 @@ CREATE TABLE decided AS SELECT evidence_key(ecg_id, code, item) AS key, met FROM
     FROM findings WHERE len(evidence) > 0)
 """
 _SMALL_TABLES = ("ecgs", "labels", "templates", "guidelines")
-_KNOWN_NEEDS = frozenset(
-    (*_SMALL_TABLES, "findings", "measurements", "pairs", "rejected")
-    + ("messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
-)
+_DERIVED = ("messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
+_KNOWN_NEEDS = frozenset((*TABLES, *_DERIVED))
 
 
 @dataclass(frozen=True)
@@ -290,7 +289,6 @@ def _apply(
 
 def verify_files(corpus: Corpus) -> list[CheckResult]:
     """Recomputes what the manifest says of a corpus's files: SHA-256, row counts, content hashes and fingerprint."""
-    manifest = corpus.manifest
     content, hashes = _content_problems(corpus)
     found = {
         "file-sha256": ("A file whose bytes are not those the manifest lists.", _changed_files(corpus)),
@@ -299,7 +297,6 @@ def verify_files(corpus: Corpus) -> list[CheckResult]:
         "content-hash": ("A pair whose content_hash is not that of its messages.", hashes),
         "content-fingerprint": ("Pairs other than those the manifest's fingerprint was made from.", content),
     }
-    assert manifest  # noqa: S101 - Corpus.open refuses an empty one
     return [
         CheckResult(name, description, "error", problems.n, problems.examples)
         for name, (description, problems) in found.items()

@@ -23,6 +23,7 @@ T_WAVE_WINDOW = 36  # Pan & Tompkins 1985: a peak within 360 ms and less than ha
 SURE, LIKELY, POSSIBLE = 0.55, 0.35, 0.15
 ALIKE, SAME_KIND, SEARCH_BACK_ALIKE = 0.6, 0.75, 0.7  # correlation of the slopes in all leads
 SEARCH_BACK_GAP = 1.6  # Pan & Tompkins 1985 use 1.66 mean RR intervals
+BROAD_GAP, BROAD_APART, BROAD_SHARE = 1.45, 40, 0.6  # times the usual interval; 10 ms; share of a beat's deflection
 CONTRAST = 3.5  # typical beat over median background; noise of 10 s reaches 3 in one lead and 1.4 in twelve
 FAST_CONTRAST, FAST_BEATS, FAST_SHARE = 2.0, 8, 0.75  # enough for many beats of one kind: fast, wide QRS complexes
 LEAD_CAP = 1.4  # what one lead may add to the envelope, in units of its own steep slopes: artefacts in one lead
@@ -107,11 +108,11 @@ def typical_peak(curve: Floats) -> Floats:
     return level
 
 
-def find_beats(steep: Floats, weight: Floats) -> tuple[Beats, Bools]:
+def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bools]:
     """Beats of every record, and for each record whether its beats stand out at all (if not, it has none).
 
     Args:
-        steep: (n_records, n_leads, n_samples) from `slope`, at `DETECTION_HZ`.
+        signal, steep: (n_records, n_leads, n_samples) in mV at `DETECTION_HZ`, and its slope from `slope`.
         weight: (n_records, n_leads) from `lead_weights`; 0 leaves a lead out.
     """
     n_records, _, length = steep.shape
@@ -135,6 +136,7 @@ def find_beats(steep: Floats, weight: Floats) -> tuple[Beats, Bools]:
     accepted &= (height > SURE) | (_best_match(alike, accepted) > ALIKE)
     accepted = _without_t_waves(accepted, position, height)
     accepted = _searched_back(accepted, there, position, height, alike)
+    accepted = _with_broad_beats(accepted, there, position, signal, weight)
     accepted = _without_t_waves(accepted, position, height)
     dominant = _dominant(accepted, alike)
     n_dominant, n_accepted = dominant.sum(axis=1), accepted.sum(axis=1)
@@ -235,11 +237,38 @@ def _without_t_waves(accepted: Bools, position: Integers, height: Floats) -> Boo
     return np.asarray(accepted & ~overshadowed.any(axis=2))
 
 
+def _with_broad_beats(accepted: Bools, there: Bools, position: Integers, signal: Floats, weight: Floats) -> Bools:
+    """Add, in each overlong gap, the greatest deflection if it is as large as a beat: a broad ventricular extrasystole.
+
+    It must lie at least 400 ms from the beats on either side, where T waves and P waves do not.
+    """
+    before, after = _neighbours(accepted, position)
+    apart = BROAD_APART
+    overlong = (after - before > BROAD_GAP * _usual_gap(accepted, position)[:, None]) & (after - before < _FAR)
+    lone = there & ~accepted & overlong & (position - before >= apart) & (after - position >= apart)
+    for index in np.flatnonzero(lone.any(axis=1)):
+        beats, found = np.flatnonzero(accepted[index]), np.flatnonzero(lone[index])
+        size = _deflection(signal[index], weight[index], position[index])
+        large = found[size[found] > BROAD_SHARE * np.sort(size[beats])[len(beats) // 2]]
+        for gap in np.unique(before[index, large]):
+            rivals = large[before[index, large] == gap]
+            accepted[index, rivals[size[rivals].argmax()]] = True
+    return accepted
+
+
+def _deflection(signal: Floats, weight: Floats, position: Integers) -> Doubles:
+    """(n_positions,) peak-to-peak deflection within 80 ms of each position, summed over leads by weight."""
+    length = signal.shape[1]
+    steps = np.clip(position[:, None] + np.arange(-8, 9), 0, length - 1)
+    window = signal[:, steps]  # (n_leads, n_positions, 17)
+    spans = (window.max(axis=2) - window.min(axis=2)) * weight[:, None]
+    return np.asarray(spans.sum(axis=0), dtype=np.float64)
+
+
 def _searched_back(accepted: Bools, there: Bools, position: Integers, height: Floats, alike: Floats) -> Bools:
     """Add, in each overlong gap, the tallest weak peak that looks like an accepted beat (after Pan & Tompkins 1985)."""
     for _ in range(3):
-        before = np.maximum.accumulate(np.where(accepted, position, -_FAR), axis=1)
-        after = np.minimum.accumulate(np.where(accepted, position, _FAR)[:, ::-1], axis=1)[:, ::-1]
+        before, after = _neighbours(accepted, position)
         gap = np.where(there & ~accepted, after - before, 0)
         overlong = (gap > SEARCH_BACK_GAP * _usual_gap(accepted, position)[:, None]) & (gap < _FAR)
         weak = (
@@ -255,6 +284,13 @@ def _searched_back(accepted: Bools, there: Bools, position: Integers, height: Fl
         tallest = np.where(rivals, height[:, None, :], np.float32(0)).max(axis=2)
         accepted = accepted | (weak & (height >= tallest))
     return accepted
+
+
+def _neighbours(accepted: Bools, position: Integers) -> tuple[Integers, Integers]:
+    """(n_records, width) positions of the accepted beats before and after each candidate; far away if there is none."""
+    before = np.maximum.accumulate(np.where(accepted, position, -_FAR), axis=1)
+    after = np.minimum.accumulate(np.where(accepted, position, _FAR)[:, ::-1], axis=1)[:, ::-1]
+    return before, after
 
 
 def _usual_gap(accepted: Bools, position: Integers) -> Integers:

@@ -107,7 +107,8 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     """Measure (n_records, n_leads, n_samples) in mV."""
     problems: list[Problem] = []
     signal, missing = _bridge(signal)
-    slope = beats.slope(beats.at_detection_rate(signal, sampling_hz))
+    coarse = beats.at_detection_rate(signal, sampling_hz)
+    slope = beats.slope(coarse)
     weight, flat = beats.lead_weights(slope)
     absent = missing.mean(axis=2)  # (n_records, n_leads)
     usable = ~flat & (absent <= MOST_MISSING)
@@ -115,7 +116,7 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     _report(problems, "nan_samples", absent > 0, names, absent, "{:.0%} of the samples missing")
     _report(problems, "flat_lead", flat & (absent <= MOST_MISSING), names)
 
-    found, clear = beats.find_beats(slope, weight)
+    found, clear = beats.find_beats(coarse, slope, weight)
     columns = beats.rhythm(found, (missing | ~usable[:, :, None]).all(axis=1), sampling_hz)
     columns["QRS_Count_Global"][~clear] = np.nan
     beat, spread, hz = median_beat.median_beats(signal, missing, found, sampling_hz)

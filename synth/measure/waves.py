@@ -11,6 +11,10 @@ from ecglm.synth.measure.median_beat import BEFORE_MS
 
 SMALLEST_MV, SMALLEST_AREA = 0.025, 0.16
 """The least height (mV) and area (mV·ms) of a deflection that counts as a wave."""
+SMALLEST_R_SHARE = 0.12
+"""An upward deflection lower than this share of the highest one is not the R wave."""
+QS_RATIO = 4.0
+"""A deflection this many times as deep as R is high, with no S after R, is read as S: a QS complex."""
 ONSET_SLOPE, OFFSET_SLOPE = 0.06, 0.08
 """Outside the QRS complex the slope of all leads stays below these shares of the steepest one."""
 ONSET_DISTANCE, OFFSET_DISTANCE = 0.25, 0.4
@@ -28,7 +32,7 @@ class Waves:
     """Waves of the QRS complex in each lead: arrays (n_records, n_leads), NaN where there is no beat."""
 
     r: Floats  # mV, first upward wave; 0 if there is none
-    s: Floats  # mV ≤ 0, first downward wave after it, or the whole downward deflection where there is no R (QS)
+    s: Floats  # mV ≤ 0, first downward wave after R; of a QS complex, which has no R or a small one at its end, all of it
     peak_to_peak: Floats  # mV, highest less lowest point, the baseline included
     area: Floats  # mV·ms, upward less downward
     absolute_area: Floats  # mV·ms, upward plus downward
@@ -57,14 +61,16 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     curve = _smoothed(np.sqrt(steep), milliseconds(6, hz))
     away = np.sqrt(away)
 
-    rows, time = np.arange(n_records), np.arange(width)
-    steepest = centre - reach + curve[:, centre - reach : centre + reach].argmax(axis=1)
-    top = curve[rows, steepest]
+    time = np.arange(width)
+    # The core is steep and far from the baseline: the QRS complex rather than a pacing spike or a dome-shaped ST segment.
+    first, end = centre - milliseconds(100, hz), centre + milliseconds(120, hz)
+    core = first + (away * away * np.sqrt(_smoothed(curve, milliseconds(30, hz))))[:, first:end].argmax(axis=1)
+    from_core = time - core[:, None]
+    top = np.where(np.abs(from_core) <= reach, curve, np.float32(0)).max(axis=1)
     farthest = away[:, centre - 2 * reach : centre + 2 * reach].max(axis=1)
     quiet = np.sort(curve[:, milliseconds(20, hz) : centre - reach], axis=1)
     noise = quiet[:, quiet.shape[1] // 4]
     run = milliseconds(14, hz)
-    from_steepest = time - steepest[:, None]
 
     def still(slope_share: float, distance_share: float) -> Bools:
         """(n_records, n_times) where 14 ms begin that are flat and not far from the baseline."""
@@ -81,13 +87,13 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     begins = still(ONSET_SLOPE, ONSET_DISTANCE)
     before = np.zeros_like(begins)
     before[:, run - 1 :] = begins[:, : width - run + 1]  # the last sample of such a stretch
-    before &= (from_steepest < 0) & (from_steepest >= -milliseconds(140, hz))
-    span = (from_steepest <= -milliseconds(20, hz)) & (from_steepest >= -milliseconds(140, hz))
+    before &= (from_core < 0) & (from_core >= -milliseconds(140, hz))
+    span = (from_core <= -milliseconds(20, hz)) & (from_core >= -milliseconds(140, hz))
     onset = np.where(before.any(axis=1), width - 1 - before[:, ::-1].argmax(axis=1), flattest(span, ONSET_DISTANCE))
 
-    within = (from_steepest > 0) & (from_steepest <= milliseconds(160, hz))
+    within = (from_core > 0) & (from_core <= milliseconds(160, hz))
     after = still(OFFSET_SLOPE, OFFSET_DISTANCE) & within
-    span = (from_steepest >= milliseconds(30, hz)) & (from_steepest <= milliseconds(140, hz))
+    span = (from_core >= milliseconds(30, hz)) & (from_core <= milliseconds(140, hz))
     offset = np.where(after.any(axis=1), after.argmax(axis=1), flattest(span, OFFSET_DISTANCE))
     return np.clip(onset, 1, width - 2), np.clip(offset, 2, width - 1)
 
@@ -125,14 +131,15 @@ def qrs_waves(beat: Floats, onset: Integers, offset: Integers, hz: int) -> Waves
     highest, lowest = up.max(axis=2), down.min(axis=2)
 
     last = np.take_along_axis(wave, np.broadcast_to(offset[:, None, None], (*wave.shape[:2], 1)), axis=2)[..., 0]
-    r, s = _first_r_and_s(wave, last, per_sample)
-    s = np.where(r > 0, s, lowest) + np.float32(0)  # no −0
+    r, s = _first_r_and_s(wave, highest, last, per_sample)
+    without_s = (s == 0) & (lowest < -QS_RATIO * r)
+    s = np.where(without_s, lowest, s) + np.float32(0)  # no −0
     absent = np.isnan(beat).any(axis=2)
     r[absent] = s[absent] = np.nan
     return Waves(r, s, highest - lowest, upward + downward, upward - downward)
 
 
-def _first_r_and_s(wave: Floats, last: Floats, per_sample: np.float32) -> tuple[Floats, Floats]:
+def _first_r_and_s(wave: Floats, highest: Floats, last: Floats, per_sample: np.float32) -> tuple[Floats, Floats]:
     """(n_records, n_leads) height of the first upward deflection and of the first downward one after it; 0 if none.
 
     A deflection that has hardly turned back by the `last` sample of the complex is the ST segment, not a wave.
@@ -142,6 +149,7 @@ def _first_r_and_s(wave: Floats, last: Floats, per_sample: np.float32) -> tuple[
     number = np.zeros(wave.shape, np.int16)  # 0 before the first deflection
     np.cumsum(begins, axis=2, dtype=np.int16, out=number[..., 1:])
     total = number[..., -1]
+    smallest_r = np.maximum(np.float32(SMALLEST_MV), np.float32(SMALLEST_R_SHARE) * highest)
     r, s = np.zeros(wave.shape[:2], np.float32), np.zeros(wave.shape[:2], np.float32)
     for k in range(1, 6):
         piece = np.where(number == k, wave, np.float32(0))
@@ -149,7 +157,7 @@ def _first_r_and_s(wave: Floats, last: Floats, per_sample: np.float32) -> tuple[
         high, deep = piece.max(axis=2), piece.min(axis=2)
         turns_back = (total != k) | (np.abs(last) < ST_SHARE * (high - deep))
         is_s = (r > 0) & (s == 0) & (deep <= -SMALLEST_MV) & (area <= -SMALLEST_AREA) & turns_back
-        is_r = (r == 0) & (high >= SMALLEST_MV) & (area >= SMALLEST_AREA) & turns_back
+        is_r = (r == 0) & (high >= smallest_r) & (area >= SMALLEST_AREA) & turns_back
         r[is_r], s[is_s] = high[is_r], deep[is_s]
     return r, s
 
