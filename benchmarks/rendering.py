@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import ECGLM_VERSIONS, machine, median, print_json, show, show_environment, versions
-from rendering_peers import TURN_END, Timer, digest_of, peak_mib
+from rendering_shared import TURN_END, Timer, digest_of, peak_mib
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = "finding-present"
@@ -92,7 +92,9 @@ def prepare(folder: Path, n_rows: int, distilabel_rows: int, distilabel_batch: i
     for turn, chosen in zip(("user", "assistant"), wordings, strict=True):
         table = table.append_column(f"{turn}_wording", pa.array(chosen, pa.int8()))
     pq.write_table(table, folder / "rows.parquet")
+    path = folder / "job.json"
     job = {
+        "path": str(path),
         "rows": str(folder / "rows.parquet"),
         "fields": list(template.variables),
         "user": template.turns[0].alternatives,
@@ -100,7 +102,6 @@ def prepare(folder: Path, n_rows: int, distilabel_rows: int, distilabel_batch: i
         "distilabel_rows": distilabel_rows,
         "distilabel_batch": distilabel_batch,
     }
-    path = folder / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
     return path
 
@@ -223,7 +224,7 @@ def run_contender(name: str, job: Path, peers: Path | None) -> dict[str, Any]:
         command = [sys.executable, __file__, "--contender", str(job), str(result)]
     else:
         assert peers is not None
-        command = [python_of(peers), HERE / "rendering_peers.py", name, job, result]
+        command = [python_of(peers), HERE / f"rendering_{name}.py", job, result]
     quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(job.parent / "cache"), "HF_HOME": str(job.parent / "hf")}
     started = time.perf_counter()
     finished = subprocess.run(

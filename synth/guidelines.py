@@ -159,6 +159,11 @@ class Criterion(_Strict):
             same_value.setdefault((limit.applies_sql, limit.shown_as, limit.unit), []).append(limit)
         items = []
         for (condition, words, unit), limits in same_value.items():
+            none_found = measurements()[limits[0].measured].none_found if limits[0].measured else None
+            if none_found is not None:
+                choice = f"CASE WHEN {limits[0].of} > 0 THEN {quote_text(words)} ELSE {quote_text(none_found)} END"
+                items.append((condition, choice))
+                continue
             word = "limit" if len(limits) == 1 else "limits"
             ending = f" ({word} {' and '.join(limit.text for limit in limits)})"
             value = f"quantity(({limits[0].of})::DOUBLE, {quote_text(unit)})"

@@ -24,7 +24,19 @@ if TYPE_CHECKING:
 
 N_EXAMPLES = 5
 PART_ROWS = 65_536
-MEANINGS = ("labelled", "not_labelled", "not_all_labelled", "met", "not_met")
+MEANINGS = (
+    "labelled",
+    "not_labelled",
+    "not_all_labelled",
+    "previous_labelled",
+    "previous_not_labelled",
+    "names_labelled",
+    "others_not_labelled",
+    "met",
+    "not_met",
+    "some_met",
+    "some_not_met",
+)
 
 _HEADER_LINE = re.compile(r"-- (description|severity|scope|needs): (.+)")
 _SEVERITIES = ("error", "warning")
@@ -175,14 +187,12 @@ def _read_check(path: Path) -> Check:
 def answer_meanings() -> dict[str, dict[str, list[str]]]:
     """What the answers of the built-in templates claim: template → answer → some of `MEANINGS`."""
     path = Path(__file__).parent / "meanings.yaml"
-    content = read_yaml(path)
-    meanings: dict[str, dict[str, list[str]]] = {}
-    for template_id, answers in content.items():
-        for answer, claimed in answers.items():
+    meanings: dict[str, dict[str, list[str]]] = read_yaml(path)
+    for template_id, answers in meanings.items():
+        for claimed in answers.values():
             strange = sorted(set(claimed) - set(MEANINGS))
             if strange:
                 raise DefinitionError(f"{path}: {template_id}: {strange[0]!r} is not one of {', '.join(MEANINGS)}")
-            meanings.setdefault(template_id, {})[answer] = claimed
     return meanings
 
 
@@ -205,36 +215,33 @@ def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
 
 def _meanings_table() -> pa.Table:
     rows = [
-        {"template_id": template_id, "answer": answer, "meaning": meaning}
+        {"template_id": template_id, "answer": answer, "meaning": meaning, "named_answers": list(answers)}
         for template_id, answers in answer_meanings().items()
         for answer, claimed in answers.items()
         for meaning in claimed
     ]
-    columns = ("template_id", "answer", "meaning")
-    return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in columns]))
+    columns = [(name, pa.string()) for name in ("template_id", "answer", "meaning")]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*columns, ("named_answers", pa.list_(pa.string()))]))
 
 
 def _measured_sql(corpus: Corpus, columns: Sequence[str]) -> str:
-    """A table of keys of every (ECG, name, value) that evidence without a limit may quote."""
+    """A table of keys of every (ECG, name, value) that evidence may quote."""
     known = measurements()
-    parts = []
-    for name in sorted(_names_without_limit(corpus)):
-        same = (name, *known[name].same_as) if name in known else ()
-        parts += [
-            f"SELECT measured_key(ecg_id, {quote_text(name)}, {quote_identifier(column)}::DOUBLE) AS key"
-            f" FROM measurements WHERE {quote_identifier(column)} IS NOT NULL"
-            for column in same
-            if column in columns
-        ]
+    parts = [
+        f"SELECT measured_key(ecg_id, {quote_text(name)}, {quote_identifier(column)}::DOUBLE) AS key"
+        f" FROM measurements WHERE {quote_identifier(column)} IS NOT NULL"
+        for name in sorted(_evidence_names(corpus) & set(known))
+        for column in (name, *known[name].same_as)
+        if column in columns
+    ]
     return "CREATE TABLE measured AS " + (" UNION ALL ".join(parts) or "SELECT 0::UBIGINT AS key WHERE false")
 
 
-def _names_without_limit(corpus: Corpus) -> set[str]:
+def _evidence_names(corpus: Corpus) -> set[str]:
     names: set[str] = set()
     for batch in _pair_batches(corpus, ["evidence"]):
-        items = pc.list_flatten(batch.column("evidence"))
-        plain = items.filter(pc.is_null(pc.struct_field(items, "limit")))
-        names.update(name for name in pc.unique(pc.struct_field(plain, "name")).to_pylist() if name is not None)
+        found = pc.unique(pc.struct_field(pc.list_flatten(batch.column("evidence")), "name")).to_pylist()
+        names.update(name.removesuffix(" (first)").removesuffix(" (second)") for name in found if name is not None)
     return names
 
 

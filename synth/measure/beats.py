@@ -72,14 +72,20 @@ def slope(signal: Floats) -> Floats:
 
 
 def lead_weights(steep: Floats) -> tuple[Floats, Bools]:
-    """(n_records, n_leads) weight of each lead in the envelope, less the noisier it is, and whether it is flat."""
+    """(n_records, n_leads) weight of each lead in the envelope, and whether it is flat.
+
+    A lead counts by its own steep slopes, less the noisier it is, and less if they are small beside the other leads'.
+    """
     sample = np.abs(steep[..., ::4])
     middle, high = sample.shape[2] // 2, int(sample.shape[2] * 0.97)
     sample.partition((middle, high), axis=2)
     noise, peak = sample[..., middle], sample[..., high]
     flat = peak < FLAT_MV
-    weight = np.where(flat, np.float32(0), 1 / (np.float32(10) * noise + peak + np.float32(1e-6)))
-    return weight, flat
+    ordered = np.sort(np.where(flat, np.float32(0), peak), axis=1)
+    last = ordered.shape[1] - 1
+    usual = ordered[np.arange(len(ordered)), last - np.maximum((~flat).sum(axis=1) - 1, 0) // 2]
+    scale = np.float32(10) * noise + np.maximum(peak, np.float32(0.5) * usual[:, None]) + np.float32(1e-6)
+    return np.where(flat, np.float32(0), 1 / scale), flat
 
 
 def envelope(weighted: Floats) -> Floats:
@@ -138,7 +144,7 @@ def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bo
     accepted = _searched_back(accepted, there, position, height, alike)
     accepted = _with_broad_beats(accepted, there, position, signal, weight)
     accepted = _without_t_waves(accepted, position, height)
-    dominant = _dominant(accepted, alike)
+    dominant = _dominant(accepted, position, alike)
     n_dominant, n_accepted = dominant.sum(axis=1), accepted.sum(axis=1)
     fast = (contrast > FAST_CONTRAST) & (n_dominant >= FAST_BEATS) & (n_dominant > FAST_SHARE * n_accepted)
     clear = (contrast > CONTRAST) | fast
@@ -304,14 +310,29 @@ def _usual_gap(accepted: Bools, position: Integers) -> Integers:
     return np.asarray(gap[np.arange(len(gap)), (count - 1) // 2])
 
 
-def _dominant(accepted: Bools, alike: Floats) -> Bools:
-    """(n_records, width) the accepted beats that resemble the one which most others resemble."""
+def _dominant(accepted: Bools, position: Integers, alike: Floats) -> Bools:
+    """(n_records, width) the accepted beats that resemble the one which most others resemble.
+
+    Kinds of beats that come early before a pause count less, so that in bigeminy the extrasystoles do not prevail.
+    """
     pairs = accepted[:, :, None] & accepted[:, None, :]
     same = pairs & (alike > SAME_KIND)
-    fraction = np.where(pairs, alike, np.float32(0)).sum(axis=2) / (accepted.sum(axis=1)[:, None] + np.float32(1))
-    score = np.where(accepted, same.sum(axis=2) + fraction, -1)
+    n_same, n_accepted = same.sum(axis=2), accepted.sum(axis=1)[:, None]
+    lateness = _lateness(accepted, position)
+    late = (same * lateness[:, None, :]).sum(axis=2) / np.maximum(n_same, 1)
+    fraction = np.where(pairs, alike, np.float32(0)).sum(axis=2) / (n_accepted + np.float32(1))
+    score = np.where(accepted, n_same * (1 + 0.5 * late) + fraction, -1)
     chosen: Bools = same[np.arange(len(accepted)), score.argmax(axis=1)]
     return chosen
+
+
+def _lateness(accepted: Bools, position: Integers) -> Doubles:
+    """(n_records, width) from -1, long before the middle between its neighbours, to 1; 0 for the first and last beat."""
+    before, after = (np.full(position.shape, far) for far in (-_FAR, _FAR))
+    earlier, later = _neighbours(accepted, position)
+    before[:, 1:], after[:, :-1] = earlier[:, :-1], later[:, 1:]
+    between = accepted & (before > -_FAR) & (after < _FAR)
+    return np.asarray(np.where(between, (2 * position - before - after) / (after - before), 0.0))
 
 
 def _shift(weighted: Floats, record: Integers, sample: Integers, dominant: Bools) -> Doubles:

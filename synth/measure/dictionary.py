@@ -12,12 +12,16 @@ from ecglm.synth.yaml_files import read_yaml
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement: PTB-XL+ column name, unit, words for evidence, other providers' names of the same quantity."""
+    """One measurement: PTB-XL+ column name, unit, words for evidence, other providers' names of the same quantity.
+
+    `none_found` are the words for zero if the measurement is a yes or no, else None.
+    """
 
     name: str
     unit: str
     words: str
     same_as: tuple[str, ...] = ()
+    none_found: str | None = None
 
 
 @cache
@@ -29,5 +33,6 @@ def measurements() -> dict[str, Measurement]:
         for lead in LEADS if "{lead}" in pattern else ("",):
             name = pattern.replace("{lead}", lead)
             same_as = tuple(entry.get("same_as", ()))
-            known[name] = Measurement(name, entry["unit"], entry["words"].replace("{lead}", lead), same_as)
+            words = entry["words"].replace("{lead}", lead)
+            known[name] = Measurement(name, entry["unit"], words, same_as, entry.get("none_found"))
     return known

@@ -32,7 +32,7 @@ class Waves:
     """Waves of the QRS complex in each lead: arrays (n_records, n_leads), NaN where there is no beat."""
 
     r: Floats  # mV, first upward wave; 0 if there is none
-    s: Floats  # mV ≤ 0, first downward wave after R; of a QS complex, which has no R or a small one at its end, all of it
+    s: Floats  # mV ≤ 0, first downward wave after R; all of a QS complex (no R, or a small one at its end)
     peak_to_peak: Floats  # mV, highest less lowest point, the baseline included
     area: Floats  # mV·ms, upward less downward
     absolute_area: Floats  # mV·ms, upward plus downward
@@ -62,7 +62,7 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     away = np.sqrt(away)
 
     time = np.arange(width)
-    # The core is steep and far from the baseline: the QRS complex rather than a pacing spike or a dome-shaped ST segment.
+    # The core is far from the baseline and steep: the QRS complex, not a pacing spike or a dome-shaped ST segment.
     first, end = centre - milliseconds(100, hz), centre + milliseconds(120, hz)
     core = first + (away * away * np.sqrt(_smoothed(curve, milliseconds(30, hz))))[:, first:end].argmax(axis=1)
     from_core = time - core[:, None]
@@ -144,10 +144,11 @@ def _first_r_and_s(wave: Floats, highest: Floats, last: Floats, per_sample: np.f
 
     A deflection that has hardly turned back by the `last` sample of the complex is the ST segment, not a wave.
     """
-    sign = np.sign(wave)
-    begins = (sign[..., 1:] != sign[..., :-1]) & (sign[..., 1:] != 0)
+    # Each sample takes the sign of the last one of notable height, so that ripple around zero makes no deflections.
+    notable = np.where(np.abs(wave) >= SMALLEST_MV, np.arange(wave.shape[2], dtype=np.int32), np.int32(0))
+    sign = np.take_along_axis(np.sign(wave), np.maximum.accumulate(notable, axis=2), axis=2)
     number = np.zeros(wave.shape, np.int16)  # 0 before the first deflection
-    np.cumsum(begins, axis=2, dtype=np.int16, out=number[..., 1:])
+    np.cumsum((sign[..., 1:] != sign[..., :-1]) & (sign[..., 1:] != 0), axis=2, dtype=np.int16, out=number[..., 1:])
     total = number[..., -1]
     smallest_r = np.maximum(np.float32(SMALLEST_MV), np.float32(SMALLEST_R_SHARE) * highest)
     r, s = np.zeros(wave.shape[:2], np.float32), np.zeros(wave.shape[:2], np.float32)
@@ -189,6 +190,7 @@ def frontal_axis(area: Floats, absolute_area: Floats, leads: list[str]) -> tuple
     divisor = np.where(known, determinant, 1.0)
     x, y = (yy * x_sum - xy * y_sum) / divisor, (xx * y_sum - xy * x_sum) / divisor
     sure = np.hypot(x, y) > np.maximum(LEAST_NET_SHARE * size, LEAST_NET_AREA)
-    degrees = np.rad2deg(np.arctan2(y, x))
-    degrees = np.where(degrees <= -180, 180.0, degrees)
-    return np.where(known & sure, degrees, np.nan).astype(np.float32), known & ~sure
+    degrees: Floats = np.rad2deg(np.arctan2(y, x)).astype(np.float32)
+    degrees[degrees <= -180] = 180
+    degrees[~(known & sure)] = np.nan
+    return degrees, known & ~sure
