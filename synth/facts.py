@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from ecglm.synth.database import LockedConnection, quote_identifier
-from ecglm.synth.guidelines import GuidelineSet, findings_sql, relation_tables, unsure_absence_sql
+from ecglm.synth.guideline_sql import findings_sql, relation_tables, unsure_absence_sql
+from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.reports import REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
@@ -38,7 +39,8 @@ _DECIDED = "CREATE TABLE decided AS {findings}"
 _FINDINGS = """
 CREATE TABLE findings AS
 SELECT f.ecg_id, e.ecg_index, f.code, f.criterion, c.role, f.verdict, f.evidence,
-       and_join(f.evidence_words) AS evidence_text, c.criterion_text, c.name, c.phrase, c.citation, c.doi, l.code IS NOT NULL AS labelled, l.certainty, a.annotation_text
+       and_join(f.evidence_words) AS evidence_text, c.criterion_text, c.name, c.phrase,
+       c.citation, c.doi, l.code IS NOT NULL AS labelled, l.certainty, a.annotation_text
 FROM decided f
 JOIN measured_ecgs e USING (ecg_id)
 JOIN annotations a USING (ecg_id)

@@ -163,7 +163,8 @@ def _within_cap(keys: pa.Array, places: np.ndarray, usable: np.ndarray, cap: int
     rank_in_ecg = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
     kept = np.zeros(len(order), dtype=bool)
     kept[order] = rank_in_ecg < cap
-    return np.logical_and(kept, usable)
+    within: np.ndarray = kept & usable
+    return within
 
 
 def _check_vocabulary(template: Template, rows: pa.Table) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import QueryError
 from ecglm.synth.facts import KNOWLEDGE_VIEWS, derive_comparisons, derive_views
-from ecglm.synth.guidelines import GuidelineSet, Violation, empty_measured_ecgs, read_guidelines, relation_tables
+from ecglm.synth.guideline_sql import relation_tables
+from ecglm.synth.guidelines import GuidelineSet, Violation, read_guidelines
 from ecglm.synth.schema import LABELS
 from ecglm.synth.templates import Template, read_templates
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecglm.synth.errors import DefinitionError, RenderError
-from ecglm.synth.templates import MAX_TEXT, Template, load_templates, number, parse_template, sentence
+from ecglm.synth.sandbox import number, sentence
+from ecglm.synth.templates import MAX_TEXT, Template, load_templates, parse_template
 
 HEADER = """---
 id: an-example

@@ -327,7 +327,7 @@ def _dominant(accepted: Bools, position: Integers, alike: Floats) -> Bools:
 
 
 def _lateness(accepted: Bools, position: Integers) -> Doubles:
-    """(n_records, width) from -1, long before the middle between its neighbours, to 1; 0 for the first and last beat."""
+    """(n_records, width) from -1, long before the middle of its neighbours, to 1; 0 for the first and last beat."""
     before, after = (np.full(position.shape, far) for far in (-_FAR, _FAR))
     earlier, later = _neighbours(accepted, position)
     before[:, 1:], after[:, :-1] = earlier[:, :-1], later[:, 1:]

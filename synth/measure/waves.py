@@ -17,8 +17,8 @@ QS_RATIO = 4.0
 """A deflection this many times as deep as R is high, with no S after R, is read as S: a QS complex."""
 ONSET_SLOPE, OFFSET_SLOPE = 0.06, 0.08
 """Outside the QRS complex the slope of all leads stays below these shares of the steepest one."""
-ONSET_DISTANCE, OFFSET_DISTANCE = 0.25, 0.4
-"""… and the leads together are less than these shares of the greatest deflection away from the baseline."""
+ONSET_DISTANCE, OFFSET_DISTANCE = 0.1, 0.4
+"""… and all leads together lie within these shares of their greatest deflection, or of their usual wander."""
 ST_SHARE = 0.7
 """A last deflection that still has this share of its height at the end of the complex runs into the ST segment."""
 LEAST_NET_SHARE, LEAST_NET_AREA = 0.1, 1.0
@@ -70,18 +70,23 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     farthest = away[:, centre - 2 * reach : centre + 2 * reach].max(axis=1)
     quiet = np.sort(curve[:, milliseconds(20, hz) : centre - reach], axis=1)
     noise = quiet[:, quiet.shape[1] // 4]
+    wander = np.sort(away[:, : centre - reach], axis=1)[:, (centre - reach) * 3 // 4]
     run = milliseconds(14, hz)
+
+    def within(distance_share: float) -> Floats:
+        """(n_records,) distance from the baseline, in mV over all leads, that still counts as near it."""
+        return np.asarray(np.maximum(np.float32(distance_share) * farthest, np.float32(1.5) * wander))
 
     def still(slope_share: float, distance_share: float) -> Bools:
         """(n_records, n_times) where 14 ms begin that are flat and not far from the baseline."""
         limit = np.maximum(1.5 * noise, noise + np.float32(slope_share) * (top - noise))
-        near = away < np.float32(distance_share) * farthest[:, None]
+        near = away < within(distance_share)[:, None]
         return _runs((curve < limit[:, None]) & near, run)
 
     def flattest(span: Bools, distance_share: float) -> Integers:
         """(n_records,) the flattest sample of the span near the baseline, or of all the span if none is near."""
-        near = span & (away < np.float32(distance_share) * farthest[:, None])
-        allowed = np.where(near.any(axis=1)[:, None], near, span)
+        near = span & (away < within(distance_share)[:, None])
+        allowed = np.where(near.any(axis=1, keepdims=True), near, span)
         return np.asarray(np.where(allowed, curve, np.float32(np.inf)).argmin(axis=1))
 
     begins = still(ONSET_SLOPE, ONSET_DISTANCE)
@@ -91,8 +96,8 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     span = (from_core <= -milliseconds(20, hz)) & (from_core >= -milliseconds(140, hz))
     onset = np.where(before.any(axis=1), width - 1 - before[:, ::-1].argmax(axis=1), flattest(span, ONSET_DISTANCE))
 
-    within = (from_core > 0) & (from_core <= milliseconds(160, hz))
-    after = still(OFFSET_SLOPE, OFFSET_DISTANCE) & within
+    later: Bools = (from_core > 0) & (from_core <= milliseconds(160, hz))
+    after = still(OFFSET_SLOPE, OFFSET_DISTANCE) & later
     span = (from_core >= milliseconds(30, hz)) & (from_core <= milliseconds(140, hz))
     offset = np.where(after.any(axis=1), after.argmax(axis=1), flattest(span, OFFSET_DISTANCE))
     return np.clip(onset, 1, width - 2), np.clip(offset, 2, width - 1)

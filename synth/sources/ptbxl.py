@@ -193,6 +193,7 @@ def _simulated_attribution(root: Path, fingerprint: dict[str, str]) -> dict[str,
         raise SourceError(f"{path}: not valid JSON: {error}; write the folder again") from error
     if not isinstance(told, dict):
         raise SourceError(f"{path}: found a {type(told).__name__}, expected an object with name, version and licence")
+    told = {"version": told.get("simulator_version"), **told}
     defaults = {"name": "simulated ECGs", "version": "", "licence": "CC0-1.0", "citation": "", "doi": ""}
     return {field: str(told.get(field) or default) for field, default in defaults.items()}
 
@@ -454,7 +455,7 @@ def _rejected(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def _canonical(table: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
-    return table.select(list(schema)).cast(dict(schema))
+    return table.select(list(schema)).cast(schema)
 
 
 def _identity(name: str, column: str) -> pl.Expr:

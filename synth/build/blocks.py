@@ -146,19 +146,19 @@ def measure_ecgs(signal_root: Path, ecgs: pa.Table) -> tuple[pa.Table, pa.Table,
         )
         for row, reason, detail in problems:
             rejected.append(_rejection(ids[start + row], reason, detail))
-        good = [row for row, record in enumerate(records) if record is not None]
+        good = [(row, record) for row, record in enumerate(records) if record is not None]
         if not good:
             continue
-        for row in good:
-            digest.update(records[row].digest.encode())
-        signal = np.stack([records[row].millivolts() for row in good])
+        for _, record in good:
+            digest.update(record.digest.encode())
+        signal = np.stack([record.millivolts() for _, record in good])
         measured, problems = measure_block(signal, part[0]["leads"], part[0]["sampling_hz"])
-        places = np.array(good) + start
+        places = np.array([row for row, _ in good]) + start
         usable[places] = True
         for name, column in measured.items():
             values[name][places] = np.round(column.astype(np.float64), 4)
         for row, reason, detail in problems:
-            rejected.append(_rejection(ids[start + good[row]], reason, detail))
+            rejected.append(_rejection(ids[places[row]], reason, detail))
     mask = pa.array(usable)
     table = pa.table(
         {

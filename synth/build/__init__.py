@@ -1,0 +1,243 @@
+"""`synth build`: from a source to a corpus folder, whole or not at all, resumable, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from ecglm.synth.build.blocks import (
+    BlockJob,
+    Blocks,
+    block_done,
+    block_ranges,
+    prepare_block,
+    write_arrow,
+)
+from ecglm.synth.build.config import BuildConfig, read_config
+from ecglm.synth.build.inputs import input_stamp, is_up_to_date, open_source, previous_corpus, source_root, write_source
+from ecglm.synth.build.progress import Progress, stepper
+from ecglm.synth.build.rendering import forget, render_all
+from ecglm.synth.build.staging import finish_swap, locked, prepare_work, swap
+from ecglm.synth.build.tables import (
+    keep_simulated,
+    make_manifest,
+    remove_unfinished,
+    write_tables,
+    write_template_tables,
+)
+from ecglm.synth.build.workers import workers
+from ecglm.synth.card import write_card
+from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
+from ecglm.synth.errors import CorpusError, SourceError
+from ecglm.synth.facts import KNOWLEDGE_VIEWS
+from ecglm.synth.guideline_sql import relation_tables
+from ecglm.synth.guidelines import load_guidelines
+from ecglm.synth.templates import load_templates
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made."""
+
+    out: Path
+    pairs: int
+    rejected: int
+    ecgs: int
+    skipped: dict[str, str]
+    rendered: int
+    reused: int
+    seconds: float
+    content_fingerprint: str
+    rejected_reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build would do, found without writing anything."""
+
+    source: str
+    ecgs: int
+    rejected: int
+    templates: tuple[str, ...]
+    statements: int
+    up_to_date: bool
+
+
+def plan(config: BuildConfig) -> Plan:
+    """What `build` would do; nothing is written."""
+    guidelines, templates = load_guidelines(config.guidelines), load_templates(config.templates)
+    chosen = tuple(t.id for t in templates if t.header.family in config.families)
+    stamp = input_stamp(config)
+    up_to_date = is_up_to_date(config.out, stamp)
+    if config.ptbxl is None:
+        ecgs = min(config.simulated, config.limit or config.simulated)
+        return Plan("simulated", ecgs, 0, chosen, len(guidelines.by_code), up_to_date)
+    source = open_source(config, config.ptbxl)
+    ecgs = source.ecgs.select("ecg_id").collect().height
+    return Plan(source.name, ecgs, source.rejected.collect().height, chosen, len(guidelines.by_code), up_to_date)
+
+
+def build(config: BuildConfig, progress: Progress | None = None) -> BuildResult:
+    """Builds a corpus.
+
+    Raises:
+        ECGLMError: bad input or a full disk; the folder `out` is as it was before.
+    """
+    started = time.perf_counter()
+    tell = progress or (lambda stage, done, of: None)
+    out = config.out.absolute()
+    work = out.parent / f".{out.name}.building"
+    try:
+        with locked(work, out):
+            finish_swap(work, out)
+            stamp = input_stamp(config)
+            if config.resume != "never" and is_up_to_date(out, stamp):
+                finished = Corpus.open(out)
+                return _result(finished, 0, len(finished.manifest["templates"]), time.perf_counter() - started)
+            result = _build_locked(config, work, out, stamp, tell, started)
+        shutil.rmtree(work, ignore_errors=True)
+        return result
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise CorpusError(
+                f"{work}: no space left on the device; {out.name} is as it was. Free space and build again:"
+                " what is finished is kept"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+            raise CorpusError(
+                f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
+        raise
+
+
+def _build_locked(
+    config: BuildConfig,
+    work: Path,
+    out: Path,
+    stamp: str | None,
+    tell: Progress,
+    started: float,
+) -> BuildResult:
+    guidelines, templates = load_guidelines(config.guidelines), load_templates(config.templates)
+    timings: dict[str, float] = {}
+    previous = previous_corpus(out) if config.resume != "never" else None
+    root = source_root(config, work, tell)
+    prepare_work(work, stamp, config)
+    with _timed(timings, "source"):
+        source = open_source(config, root)
+        source_files = write_source(work, source, previous)
+    stage = work / "stage"
+    stage.mkdir(exist_ok=True)
+    job = BlockJob(
+        work=work,
+        source=source.name,
+        signal_root=root,
+        guidelines=config.guidelines,
+        providers=source_files.providers,
+        measured=source_files.measured_before is not None,
+    )
+    ranges = block_ranges(source_files.n_ecgs)
+    selected = [template for template in templates if template.header.family in config.families]
+    with workers(config.workers, forget) as run:
+        with _timed(timings, "measure and join"):
+            tasks = [(job, *each) for each in ranges if block_done(work, each[0]) is None]
+            run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))
+            blocks = Blocks(work, len(ranges))
+            if not sum(note["n_ecgs"] for note in blocks.notes):
+                raise SourceError(f"{root}: no ECG has a usable waveform; see the messages above or run with --limit 5")
+            comparisons_digest, n_comparisons = blocks.write_comparisons()
+            knowledge = {
+                name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
+                for name, table in relation_tables(guidelines).items()
+            }
+            ecgs = pa.concat_tables(blocks.parts("ecgs"))
+            register = write_arrow(
+                work / "register.arrow", ecgs.select(["ecg_id", "patient_id", "strat_fold", "split"])
+            )
+        with _timed(timings, "tables"):
+            write_tables(stage, blocks, source_files, guidelines)
+        digests = {
+            **blocks.digests(),
+            **knowledge,
+            "comparisons": comparisons_digest,
+            "register": register,
+        }
+        available = {name for name, rows in {**blocks.rows(), "comparisons": n_comparisons}.items() if rows}
+        available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
+        skipped = {
+            t.id: f"needs {', '.join(sorted(set(t.header.needs) - available))}"
+            for t in selected
+            if set(t.header.needs) - available
+        }
+        with _timed(timings, "render"):
+            done, reused = render_all(
+                run,
+                work,
+                out,
+                previous,
+                source.name,
+                [t for t in selected if t.id not in skipped],
+                digests,
+                tell,
+            )
+    with _timed(timings, "finish"):
+        remove_unfinished(stage, done)
+        write_template_tables(stage, work, templates, skipped, done, blocks, previous, source_files.measured_before)
+        keep_simulated(config, work, stage)
+        manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped, source_files.measured_before)
+        write_card(stage, manifest)
+        card = stage / CARD
+        manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": file_sha256(card)}
+        seconds = time.perf_counter() - started
+        write_json(
+            stage / BUILD_LOG,
+            {
+                "input_stamp": stamp,
+                "signals_stamp": source_files.signal_stamp,
+                "workers": config.workers,
+                "seconds": round(seconds, 3),
+                "stages": {name: round(value, 3) for name, value in timings.items()},
+                "templates_rendered": len(done) - reused,
+                "templates_reused": reused,
+                "platform": platform.platform(),
+            },
+        )
+        write_json(stage / MANIFEST, manifest)
+        swap(work, out)
+    return _result(Corpus.open(out), len(done) - reused, reused, time.perf_counter() - started)
+
+
+def _result(finished: Corpus, rendered: int, reused: int, seconds: float) -> BuildResult:
+    manifest = finished.manifest
+    return BuildResult(
+        out=finished.root,
+        pairs=manifest["counts"]["pairs"],
+        rejected=manifest["counts"]["rejected"],
+        ecgs=manifest["counts"]["ecgs"],
+        skipped=manifest["skipped"],
+        rendered=rendered,
+        reused=reused,
+        seconds=round(seconds, 3),
+        content_fingerprint=manifest["content_fingerprint"],
+        rejected_reasons=manifest["rejected_reasons"],
+    )
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - started
+
+
+__all__ = ["BuildConfig", "BuildResult", "Plan", "Progress", "build", "plan", "read_config", "stepper"]

@@ -1,0 +1,205 @@
+"""Rendering templates, each into its own files, or taking over the files of an earlier corpus."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from ecglm.synth.build.blocks import block_folder, guidelines_of_worker, read_arrow
+from ecglm.synth.build.progress import Progress
+from ecglm.synth.build.workers import RunTasks
+from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
+from ecglm.synth.database import LockedConnection
+from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
+from ecglm.synth.render import EcgRegister, render_block
+from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
+from ecglm.synth.templates import ENGINE_VERSION, Template
+
+_GROUP_BLOCKS = 4
+"""Blocks a template sees at once: more make fewer queries, fewer take less memory."""
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """One template to render over all blocks."""
+
+    work: Path
+    source: str
+    template: Template
+    n_blocks: int
+    key: str
+
+
+def render_all(
+    run: RunTasks,
+    work: Path,
+    out: Path,
+    previous: Corpus | None,
+    source: str,
+    templates: list[Template],
+    digests: dict[str, str],
+    tell: Progress,
+) -> tuple[dict[str, dict[str, Any]], int]:
+    n_blocks = len(list((work / "blocks").iterdir()))
+    done: dict[str, dict[str, Any]] = {}
+    tasks: list[tuple[RenderJob]] = []
+    reused = 0
+    earlier = {entry["template_id"]: entry for entry in previous.manifest["templates"]} if previous else {}
+    for template in templates:
+        key = _render_key(template, digests, source)
+        finished = _template_done(work, template.id)
+        if finished is not None and finished["key"] == key:
+            done[template.id] = finished
+        elif earlier.get(template.id, {}).get("key") == key:
+            done[template.id] = _reuse(work, out, earlier[template.id])
+            reused += 1
+        else:
+            tasks.append((RenderJob(work, source, template, n_blocks, key),))
+    total = len(templates)
+    results = run(render_template, tasks, lambda count: tell("rendering templates", count + total - len(tasks), total))
+    for (job,), note in zip(tasks, results, strict=True):
+        done[job.template.id] = note
+    return done, reused
+
+
+def _render_key(template: Template, digests: dict[str, str], source: str) -> str:
+    """A hash of everything a template's files depend on: itself, and the views its SQL names."""
+    words = set(_WORD.findall(template.header.sql))
+    used = [f"{name}={digests[name]}" for name in (*ECG_VIEWS, *KNOWLEDGE_VIEWS) if name in words]
+    parts = (template.hash, ENGINE_VERSION, SCHEMA_VERSION, source, digests["register"], *used)
+    return xxhash.xxh3_128_hexdigest("\x1f".join(parts).encode())
+
+
+def _template_done(work: Path, template_id: str) -> dict[str, Any] | None:
+    path = work / "done" / f"{template_id}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _reuse(work: Path, out: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    for name in entry["files"]:
+        target = work / "stage" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(out / name, target)
+        except OSError:
+            shutil.copyfile(out / name, target)
+    return entry | {"reused": True}
+
+
+@lru_cache(maxsize=16)
+def _group_connection(work: Path, group: range) -> LockedConnection:
+    """The views of some blocks, memory-mapped; kept open for the next template this process renders."""
+    knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
+    views = {
+        name: pa.concat_tables(read_arrow(block_folder(work, number) / f"{name}.arrow") for number in group)
+        for name in ECG_VIEWS
+    }
+    return LockedConnection({**views, **knowledge}, memory_limit="512MB")
+
+
+def forget() -> None:
+    """Closes what a process keeps open from one task to the next."""
+    for cache in (_group_connection, _register, guidelines_of_worker):
+        cache.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _register(work: Path) -> EcgRegister:
+    return EcgRegister.of(read_arrow(work / "register.arrow"))
+
+
+def render_template(job: RenderJob) -> dict[str, Any]:
+    """Renders one template over all blocks into its own Parquet files; what was made, noted when all is written."""
+    template, work = job.template, job.work
+    register = _register(work)
+    is_knowledge = template.header.family == "knowledge"
+    blocks = range(1 if is_knowledge else job.n_blocks)
+    groups = [blocks[start : start + _GROUP_BLOCKS] for start in range(0, len(blocks), _GROUP_BLOCKS)]
+    (work / "rejected").mkdir(exist_ok=True)
+    rejected_path = work / "rejected" / f"{template.id}.parquet"
+    counts = {"n_rows": 0, "n_pairs": 0, "n_rejected": 0, "n_capped": 0}
+    fingerprint = 0
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(_PairWriter(work / "stage", template.id))
+        rejected = stack.enter_context(ParquetFile(rejected_path, REJECTED))
+        for group in groups:
+            connection = _group_connection(work, group)
+            for part in render_block(template, connection, register, job.source):
+                writer.write(part.pairs)
+                rejected.write(part.rejected)
+                counts["n_pairs"] += part.pairs.num_rows
+                counts["n_rejected"] += part.rejected.num_rows
+                counts["n_capped"] += part.n_capped
+                fingerprint += part.fingerprint
+    counts["n_rows"] = counts["n_pairs"] + counts["n_rejected"] + counts["n_capped"]
+    note = {
+        "template_id": template.id,
+        "template_hash": template.hash,
+        "key": job.key,
+        **counts,
+        "fingerprint": f"{fingerprint % (1 << 128):032x}",
+        "files": {
+            str(path.relative_to(work / "stage")): {
+                "bytes": path.stat().st_size,
+                "rows": rows,
+                "sha256": file_sha256(path),
+            }
+            for path, rows in writer.files
+        },
+    }
+    (work / "done").mkdir(exist_ok=True)
+    write_json(work / "done" / f"{template.id}.json", note)
+    return note
+
+
+class _PairWriter:
+    """Pairs of one template, by split, rolled at a fixed number of rows."""
+
+    def __init__(self, stage: Path, template_id: str) -> None:
+        self._stage, self._template_id = stage, template_id
+        self._open: dict[str, ParquetFile] = {}
+        self._count: dict[str, int] = {}
+        self.files: list[tuple[Path, int]] = []
+
+    def __enter__(self) -> _PairWriter:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        for file in self._open.values():
+            file.__exit__(kind, *rest)
+            self.files.append((file.path, file.rows))
+        self.files.sort()
+
+    def write(self, pairs: pa.Table) -> None:
+        for split in pc.unique(pairs["split"]).to_pylist():
+            part = pairs.filter(pc.equal(pairs["split"], split))
+            while part.num_rows:
+                file = self._file(split)
+                taken = part.slice(0, ROWS_PER_FILE - file.rows)
+                file.write(taken)
+                part = part.slice(taken.num_rows)
+                if file.rows == ROWS_PER_FILE:
+                    file.close()
+                    self.files.append((file.path, file.rows))
+                    del self._open[split]
+
+    def _file(self, split: str) -> ParquetFile:
+        if split not in self._open:
+            number = self._count.get(split, 0)
+            self._count[split] = number + 1
+            self._open[split] = ParquetFile(pairs_path(self._stage, split, self._template_id, number), PAIRS)
+        return self._open[split]

@@ -1,0 +1,185 @@
+"""The tables beside the pairs, and the manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ecglm.synth.build.blocks import Blocks, read_arrow
+from ecglm.synth.build.config import BuildConfig
+from ecglm.synth.build.inputs import SourceFiles, versions
+from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
+from ecglm.synth.guidelines import GuidelineSet
+from ecglm.synth.measure import MEASURED_VERSION
+from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, REJECTED, SCHEMA_VERSION, TEMPLATES
+from ecglm.synth.sources import Source
+from ecglm.synth.templates import TemplateSet
+
+
+def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: GuidelineSet) -> None:
+    write_table(stage, "ecgs", blocks.parts("ecgs"), ECGS)
+    write_table(stage, "labels", blocks.parts("source_labels"), LABELS)
+    write_table(stage, "findings", blocks.parts("decided"), FINDINGS)
+    write_table(stage, "guidelines", [guidelines.table()], GUIDELINES)
+    (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")
+    providers = list(dict.fromkeys((*source.providers, "measured")))
+    columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string()}
+    for provider in providers:
+        schema = next(blocks.parts(f"provider_{provider}")).schema
+        columns |= {field.name: pa.float64() for field in schema if field.name not in columns}
+    schema = pa.schema(columns)
+    write_table(stage, "measurements", _measurement_parts(blocks, providers, schema), schema)
+
+
+def _measurement_parts(blocks: Blocks, providers: list[str], schema: pa.Schema) -> Iterator[pa.Table]:
+    for provider in providers:
+        for part in blocks.parts(f"provider_{provider}"):
+            rows = part.num_rows
+            given = {**{name: part[name] for name in part.column_names}, "provider": pa.repeat(provider, rows)}
+            yield pa.table(
+                [
+                    given[field.name].cast(field.type) if field.name in given else pa.nulls(rows, field.type)
+                    for field in schema
+                ],
+                schema=schema,
+            )
+
+
+def write_template_tables(
+    stage: Path,
+    work: Path,
+    templates: TemplateSet,
+    skipped: dict[str, str],
+    done: dict[str, dict[str, Any]],
+    blocks: Blocks,
+    previous: Corpus | None,
+    measured_before: Corpus | None,
+) -> None:
+    rows = []
+    for template in templates:
+        note = done.get(template.id, {})
+        status = "built" if note else "skipped" if template.id in skipped else "not_selected"
+        rows.append(
+            {
+                "template_id": template.id,
+                "version": template.header.version,
+                "family": template.header.family,
+                "question_type": template.header.question_type,
+                "template_hash": template.hash,
+                "status": status,
+                "status_detail": skipped.get(template.id),
+                "vocabulary": list(template.vocabulary),
+                **{name: note.get(name, 0) for name in ("n_rows", "n_pairs", "n_rejected", "n_capped")},
+                "text": template.text,
+            }
+        )
+    write_table(stage, "templates", [pa.Table.from_pylist(rows, schema=TEMPLATES)], TEMPLATES)
+    write_table(stage, "rejected", _rejected_parts(work, done, blocks, previous, measured_before), REJECTED)
+
+
+def _rejected_parts(
+    work: Path,
+    done: dict[str, dict[str, Any]],
+    blocks: Blocks,
+    previous: Corpus | None,
+    measured_before: Corpus | None,
+) -> Iterator[pa.Table]:
+
+    yield read_arrow(work / "source_rejected.arrow")
+    if measured_before is not None:
+        yield measured_before.table("rejected").to_table(filter=pc.field("stage") == "signal")
+    yield from blocks.parts("rejected")
+    for template_id in sorted(done):
+        if done[template_id].get("reused") and previous is not None:
+            yield previous.table("rejected").to_table(filter=pc.field("template_id") == template_id)
+        else:
+            yield pq.read_table(work / "rejected" / f"{template_id}.parquet")
+
+
+def remove_unfinished(stage: Path, done: dict[str, dict[str, Any]]) -> None:
+    """Removes what a killed run had begun and no finished template owns."""
+    finished = {name for note in done.values() for name in note["files"]}
+    for path in (stage / "pairs").rglob("*.parquet"):
+        if str(path.relative_to(stage)) not in finished:
+            path.unlink()
+
+
+def keep_simulated(config: BuildConfig, work: Path, stage: Path) -> None:
+    if config.ptbxl is None:
+        shutil.rmtree(stage / "simulated", ignore_errors=True)
+        shutil.copytree(work / "simulated", stage / "simulated", copy_function=_link)
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+def make_manifest(
+    stage: Path,
+    config: BuildConfig,
+    source: Source,
+    guidelines: GuidelineSet,
+    blocks: Blocks,
+    done: dict[str, dict[str, Any]],
+    skipped: dict[str, str],
+    measured_before: Corpus | None,
+) -> dict[str, Any]:
+
+    files: dict[str, dict[str, Any]] = {}
+    counts = {}
+    for table in TABLES:
+        if table == "pairs":
+            continue
+        path = table_path(stage, table)
+        counts[table] = pq.read_metadata(path).num_rows
+        files[path.name] = {"bytes": path.stat().st_size, "rows": counts[table], "sha256": file_sha256(path)}
+    bibliography = stage / "guideline_sources.yaml"
+    files[bibliography.name] = {"bytes": bibliography.stat().st_size, "sha256": file_sha256(bibliography)}
+    for path in sorted((stage / "simulated").rglob("*")):
+        if path.is_file():
+            files[str(path.relative_to(stage))] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    entries = []
+    fingerprint = 0
+    for template_id in sorted(done):
+        note = {name: value for name, value in done[template_id].items() if name != "reused"}
+        entries.append(note)
+        files |= note["files"]
+        fingerprint += int(note["fingerprint"], 16)
+    counts["pairs"] = sum(note["n_pairs"] for note in entries)
+    reasons = pq.read_table(table_path(stage, "rejected"), columns=["reason"])["reason"].value_counts().to_pylist()
+    return {
+        "format": "ecglm corpus",
+        "schema_version": SCHEMA_VERSION,
+        "content_fingerprint": f"{fingerprint % (1 << 128):032x}",
+        "counts": dict(sorted(counts.items())),
+        "config": {
+            "source": source.name,
+            "limit": config.limit,
+            "sampling_hz": config.sampling_hz,
+            "families": sorted(config.families),
+            **({"simulated": config.simulated, "seed": config.seed} if config.ptbxl is None else {}),
+        },
+        "inputs": {
+            "source_files": dict(sorted(source.fingerprint.items())),
+            "signals": measured_before.manifest["inputs"]["signals"] if measured_before else blocks.signals_digest(),
+            "measured_version": MEASURED_VERSION,
+            "guidelines": guidelines.fingerprint,
+        },
+        "attribution": [source.attribution],
+        "versions": versions(),
+        "skipped": dict(sorted(skipped.items())),
+        "rejected_reasons": {row["values"]: row["counts"] for row in sorted(reasons, key=lambda row: row["values"])},
+        "templates": entries,
+        "files": dict(sorted(files.items())),
+    }

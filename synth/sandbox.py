@@ -1,0 +1,168 @@
+"""The sandbox templates run in: what they may do is listed; everything else is refused when a template is read.
+
+A sandbox alone does not protect against a loop or a filter that fills the memory, so the syntax tree is checked too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+
+def sentence(text: str) -> str:
+    """The text with its first letter in upper case, the rest as it was."""
+    return text[:1].upper() + text[1:]
+
+
+def number(value: float, digits: int = 0) -> str:
+    """A number with a fixed count of digits after the point; never `-0`."""
+    text = f"{value:.{min(max(int(digits), 0), 6)}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+FILTERS = {
+    "abs": abs,
+    "capitalize": str.capitalize,
+    "first": lambda items: items[0],
+    "join": lambda items, separator="": str(separator).join(map(str, items)),
+    "last": lambda items: items[-1],
+    "length": len,
+    "lower": str.lower,
+    "number": number,
+    "round": lambda value, digits=0: round(value, digits),
+    "sentence": sentence,
+    "title": str.title,
+    "trim": str.strip,
+    "upper": str.upper,
+}
+
+
+TESTS = {"none": lambda value: value is None}
+
+
+_ALLOWED_NODES = (
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.List,
+    nodes.Tuple,
+    nodes.If,
+    nodes.For,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Neg,
+    nodes.Filter,
+    nodes.Test,
+    nodes.Getattr,
+)
+
+
+_LOOP_FIELDS = ("first", "last", "index", "length")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset()
+
+
+def _refuse_null(value: Any) -> Any:
+    if value is None:
+        raise jinja2.UndefinedError("a NULL would be printed; filter it in the SQL or test `is none`")
+    return value
+
+
+_ENVIRONMENTS: dict[str, jinja2.Environment] = {}
+
+
+def environment(*, refuse_null: bool = False) -> jinja2.Environment:
+    key = "strict" if refuse_null else "plain"
+    if key not in _ENVIRONMENTS:
+        environment = _Sandbox(
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            cache_size=0,
+            finalize=_refuse_null if refuse_null else None,
+        )
+        environment.globals.clear()
+        environment.filters.clear()
+        environment.filters.update(FILTERS)
+        environment.tests.clear()
+        environment.tests.update(TESTS)
+        _ENVIRONMENTS[key] = environment
+    return _ENVIRONMENTS[key]
+
+
+def free_names(tree: nodes.Node) -> set[str]:
+    return meta.find_undeclared_variables(tree)  # type: ignore[arg-type]
+
+
+def wording_problems(alternative: str) -> list[str]:
+    if not alternative:
+        return ["is empty"]
+    try:
+        tree = environment().parse(alternative)
+    except jinja2.TemplateSyntaxError as error:
+        return [f"syntax error: {error.message}"]
+    except RecursionError:
+        return ["is nested too deeply"]
+    problems = list(_unsafe(tree))
+    if not problems:
+        try:
+            environment().from_string(alternative)
+        except (jinja2.TemplateError, SyntaxError, RecursionError) as error:
+            problems.append(f"cannot be compiled: {error}")
+    return problems
+
+
+def _unsafe(node: nodes.Node, loop_names: frozenset[str] = frozenset(), depth: int = 0) -> Iterator[str]:
+    for child in node.iter_child_nodes():
+        line = f"line {child.lineno}: "
+        if not isinstance(child, _ALLOWED_NODES):
+            yield f"{line}{type(child).__name__} is not allowed; do this in the SQL"
+            continue
+        if isinstance(child, nodes.Filter) and (child.name not in FILTERS or child.dyn_args or child.dyn_kwargs):
+            yield f"{line}filter {child.name!r} is not allowed; allowed are {', '.join(FILTERS)}"
+        elif isinstance(child, nodes.Test) and child.name not in TESTS:
+            yield f"{line}test {child.name!r} is not allowed; allowed is `is none`"
+        elif isinstance(child, nodes.Name) and (child.name.startswith("_") or child.name == "self"):
+            yield f"{line}name {child.name!r} is not allowed: names do not start with an underscore, nor are they self"
+        elif isinstance(child, nodes.Getattr):
+            yield from (line + problem for problem in _unsafe_attribute(child, loop_names))
+        elif isinstance(child, nodes.For):
+            yield from (line + problem for problem in _unsafe_loop(child, depth))
+            target = {name.name for name in child.target.find_all(nodes.Name)} | (
+                {child.target.name} if isinstance(child.target, nodes.Name) else set()
+            )
+            yield from _unsafe(child, loop_names | frozenset(target) | {"loop"}, depth + 1)
+            continue
+        yield from _unsafe(child, loop_names, depth)
+
+
+def _unsafe_attribute(node: nodes.Getattr, loop_names: frozenset[str]) -> Iterator[str]:
+    if not isinstance(node.node, nodes.Name) or node.node.name not in loop_names:
+        yield f"attribute .{node.attr} is allowed only on the variable of a loop"
+    elif node.node.name == "loop":
+        if node.attr not in _LOOP_FIELDS:
+            yield f"loop.{node.attr} is not allowed; allowed are {', '.join(_LOOP_FIELDS)}"
+    elif node.attr.startswith("_") or hasattr(dict, node.attr):
+        yield f"attribute .{node.attr} is not allowed"
+
+
+def _unsafe_loop(node: nodes.For, depth: int) -> Iterator[str]:
+    if depth >= 2:
+        yield "loops may be nested two deep at most"
+    if not isinstance(node.iter, nodes.Name | nodes.Getattr):
+        yield "a loop runs over a row field, nothing else"
+    if node.recursive or node.test is not None:
+        yield "recursive and filtered loops are not allowed; do this in the SQL"
+    if any(name in ("loop",) for name in (n.name for n in node.target.find_all(nodes.Name))):
+        yield "a loop variable cannot be called loop"
