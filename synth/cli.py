@@ -104,9 +104,9 @@ def build_command(
 ) -> None:
     """Build a corpus of instruction pairs, from simulated ECGs or from PTB-XL."""
     from ecglm.synth.build import build, plan, read_config
+    from ecglm.synth.errors import DefinitionError
 
-    chosen = read_config(
-        config,
+    options = dict(
         ptbxl=ptbxl,
         simulated=simulated,
         seed=seed,
@@ -119,6 +119,12 @@ def build_command(
         workers=workers,
         resume=resume,
     )
+    try:
+        chosen = read_config(config, **options)
+    except DefinitionError as error:
+        if config is not None:
+            raise
+        raise typer.BadParameter(str(error)) from error
     if dry_run:
         planned = dataclasses.asdict(plan(chosen))
         _print_json(planned) if as_json else _print_plan(planned)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -211,7 +210,6 @@ def made() -> Made:
     made.add("a-and-f", certain("A"), certain("F"), measured={})
     made.add("a-paced", certain("A"), pacemaker=True, measured={})
     made.add("a-and-b", certain("A"), certain("B"), measured={})
-    made.add("axis--90", measured={"QRS_AxisFront_Global": -90.0})
     for degrees in (-179.9, -90.1, -90.0, -30.1, -30.0, 0.0, 90.0, 90.1, 180.0):
         made.add(f"axis{degrees}", measured={"QRS_AxisFront_Global": degrees})
     for name in ("MID", "LAD", "ALAD", "RAD", "ARAD", "AXL", "AXR", "SAG"):
@@ -457,7 +455,7 @@ def test_an_ecg_whose_predecessor_is_not_at_hand_is_compared_with_nothing(
 # ------------------------------------------------------------------------------------------------------- measurements
 
 
-def test_per_value_the_first_provider_that_has_it_is_used(tmp_path: Path) -> None:
+def test_per_value_the_first_provider_that_has_it_is_used() -> None:
     ecgs = pa.Table.from_pylist([{"ecg_id": "made:1"}, {"ecg_id": "made:2"}, {"ecg_id": "made:3"}], schema=ECGS)
     first = pa.table({"ecg_id": ["made:1", "made:2"], "HR__Global": [60.0, None]})
     second = pa.table({"ecg_id": ["made:2", "made:1"], "HR_Ventr_Global": [72.0, 99.0], "Unknown_Column": [1.0, 2.0]})
