@@ -106,19 +106,21 @@ def build_command(
     from ecglm.synth.build import build, plan, read_config
     from ecglm.synth.errors import DefinitionError
 
-    options = dict(
-        ptbxl=ptbxl,
-        simulated=simulated,
-        seed=seed,
-        out=out,
-        limit=limit,
-        families=tuple(part.strip() for part in families.split(",") if part.strip()) if families is not None else None,
-        sampling_hz=sampling_hz,
-        guidelines=guidelines,
-        templates=templates,
-        workers=workers,
-        resume=resume,
-    )
+    options = {
+        "ptbxl": ptbxl,
+        "simulated": simulated,
+        "seed": seed,
+        "out": out,
+        "limit": limit,
+        "families": tuple(part.strip() for part in families.split(",") if part.strip())
+        if families is not None
+        else None,
+        "sampling_hz": sampling_hz,
+        "guidelines": guidelines,
+        "templates": templates,
+        "workers": workers,
+        "resume": resume,
+    }
     try:
         chosen = read_config(config, **options)
     except DefinitionError as error:

@@ -88,7 +88,7 @@ refutations AS (
     FROM findings WHERE role = 'defining' AND verdict = 'not_met' GROUP BY ecg_id, code
 )
 SELECT n.*, r.code IS NOT NULL AS refuted, coalesce(s.support = 'met', false) AS suggested,
-       r.evidence, r.evidence_text, r.citation
+       r.evidence, r.evidence_text, r.citation, stable_hash(n.ecg_id || ':' || n.code) AS draw
 FROM candidates n
 LEFT JOIN refutations r ON r.ecg_id = n.ecg_id AND r.code = n.code
 LEFT JOIN support s ON s.ecg_id = n.ecg_id AND s.code = n.code
@@ -189,8 +189,8 @@ _COMPARISONS = """
 SELECT current.*, COLUMNS(earlier.*) AS 'previous_\\0',
     CASE WHEN days < 1 THEN 'less than a day' WHEN days < 2 THEN '1 day'
          WHEN days < 14 THEN printf('%.0f days', floor(days)) WHEN days < 60 THEN printf('%.0f weeks', floor(days / 7))
-         WHEN days < 730 THEN printf('%.0f months', floor(days / 30.44))
-         ELSE printf('%.0f years', floor(days / 365.25)) END AS interval_text
+         WHEN days < 730 THEN printf('%.0f months', greatest(2, floor(days / 30.44)))
+         ELSE printf('%.0f years', greatest(2, floor(days / 365.25))) END AS interval_text
 FROM (SELECT * EXCLUDE (previous_ecg_id), previous_ecg_id AS before, days_since_previous AS days FROM facts) current
 JOIN (SELECT * EXCLUDE (previous_ecg_id, days_since_previous) FROM facts) earlier ON earlier.ecg_id = current.before
 ORDER BY current.ecg_index

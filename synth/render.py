@@ -268,7 +268,7 @@ def _list_column(template: Template, rows: pa.Table, name: str, list_type: pa.Da
     if pa.types.is_null(column.type):
         column = column.cast(list_type)
     try:
-        if name == "evidence" and pa.types.is_list(column.type):
+        if name == "evidence" and pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
             column = _evidence(column)
         column = column.cast(list_type)
     except (pa.ArrowException, KeyError) as error:
@@ -278,8 +278,6 @@ def _list_column(template: Template, rows: pa.Table, name: str, list_type: pa.Da
 
 def _evidence(column: pa.ListArray) -> pa.ListArray:
     values = column.values
-    if pa.types.is_null(values.type):
-        return column
     fields = [values.field(field.name).cast(field.type) for field in EVIDENCE]
     struct = pa.StructArray.from_arrays(fields, fields=list(EVIDENCE), mask=values.is_null())
     return pa.ListArray.from_arrays(column.offsets, struct, mask=column.is_null() if column.null_count else None)

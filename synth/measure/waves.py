@@ -54,10 +54,12 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     step = milliseconds(4, hz)
     centre, reach = milliseconds(BEFORE_MS, hz), milliseconds(60, hz)
     steep, away = np.zeros((n_records, width), np.float32), np.zeros((n_records, width), np.float32)
+    beat = np.where(usable[:, :, None] & np.isfinite(beat), beat, np.float32(0))
+    level = np.median(beat[:, :, : centre - reach], axis=2)
     for lead in range(n_leads):
-        wave = np.where(usable[:, lead, None] & np.isfinite(beat[:, lead]), beat[:, lead], np.float32(0))
+        wave = beat[:, lead]
         steep[:, step:-step] += (wave[:, 2 * step :] - wave[:, : -2 * step]) ** 2
-        away += (wave - np.median(wave[:, : centre - reach], axis=1)[:, None]) ** 2
+        away += (wave - level[:, lead, None]) ** 2
     curve = _smoothed(np.sqrt(steep), milliseconds(6, hz))
     away = np.sqrt(away)
 
@@ -157,7 +159,7 @@ def _first_r_and_s(wave: Floats, highest: Floats, last: Floats, per_sample: np.f
     total = number[..., -1]
     smallest_r = np.maximum(np.float32(SMALLEST_MV), np.float32(SMALLEST_R_SHARE) * highest)
     r, s = np.zeros(wave.shape[:2], np.float32), np.zeros(wave.shape[:2], np.float32)
-    for k in range(1, 6):
+    for k in range(1, 5):
         piece = np.where(number == k, wave, np.float32(0))
         area = piece.sum(axis=2) * per_sample
         high, deep = piece.max(axis=2), piece.min(axis=2)

@@ -256,9 +256,10 @@ class _Checks:
         found = rows.filter(bad)
         if found.is_empty():
             return
+        place = pl.format("data row {}", "row") if column == "ecg_id" else pl.format("ecg_id {}", "ecg_id")
         cells = [
-            f"{_clip(value)} (ecg_id {ecg_id})" if ecg_id is not None else f"{_clip(value)} (data row {row})"
-            for ecg_id, row, value in found.head(self.shown).select("ecg_id", "row", column).iter_rows()
+            f"{_clip(value)} ({place})"
+            for value, place in found.head(self.shown).select(pl.col(column), place.alias("place")).iter_rows()
         ]
         self.note(column, ", ".join(cells) + _more(found.height, self.shown), expected, remedy)
 
