@@ -113,6 +113,6 @@ def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
         for name in _LISTS_OF_TEXT
         if name in columns and not columns[name].endswith("[]")
     ]
-    if "evidence" in columns and not re.fullmatch(r"STRUCT\(.*\)\[\]", columns["evidence"]):
+    if "evidence" in columns and not re.fullmatch(r'(STRUCT\(.*\)|"?NULL"?)\[\]', columns["evidence"]):
         problems.append(f"column evidence must be a list of {{name, value, unit, limit}}, found {columns['evidence']}")
     return problems

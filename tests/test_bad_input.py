@@ -17,7 +17,7 @@ from ecglm.synth.corpus import Corpus
 from ecglm.synth.schema import LEADS
 from ecglm.synth.sources.simulator import simulate
 
-N_ECGS = 12
+N_ECGS = 16
 
 GUIDELINE_SOURCES = 'smith-2020: {authors: "Smith A, Jones B", title: T, journal: J, year: 2020, doi: 10.1000/abc}\n'
 GUIDELINE = """
@@ -60,7 +60,7 @@ sql: |
 class Workshop:
     """A PTB-XL folder, guidelines and templates, all small and sound until a test spoils one of them."""
 
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str] | None = None) -> None:
         self.capsys = capsys
         self.ptbxl, self.out = root / "ptbxl", root / "made" / "corpus"
         self.guidelines, self.templates = root / "guidelines", root / "templates"
@@ -81,7 +81,7 @@ class Workshop:
 
     def synth(self, *arguments: str) -> tuple[int, str]:
         code = run([str(argument) for argument in arguments])
-        return code, self.capsys.readouterr().err
+        return code, self.capsys.readouterr().err if self.capsys else ""
 
     def is_refused(self, *named: str, remedy: str) -> None:
         """The build ends with 1, names all of these and a remedy on stderr, and leaves nothing at --out."""
@@ -231,88 +231,78 @@ def test_all_bad_cells_are_told_at_once(workshop: Workshop) -> None:
 # ----------------------------------------------------------------------------------------------------------- waveforms
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "reason", "named"),
-    [
-        (" AVR\n", " V9\n", "lead_names_differ", "V9"),
-        (" 12 100 1000\n", " 12 100 900\n", "truncated", "expected 21600"),
-        (" 12 100 1000\n", " 12 500 1000\n", "sampling_rate_differs", "500"),
-        (" 1000.0(0)/mV", " 0(0)/mV", "gain_missing", "gain"),
-        (" 12 100 1000\n", " 11 100 1000\n", "header_invalid", "number of signals"),
-    ],
-)
-def test_a_header_that_differs_puts_its_ecg_aside(
-    workshop: Workshop, before: str, after: str, reason: str, named: str
-) -> None:
-    workshop.edit_header(5, before, after)
-    code, error = workshop.build()
-    assert code == 0, error
-    ((found, detail),) = workshop.rejected()["ptbxl:5"]
-    assert found == reason
-    assert named in detail
-    assert "00005_lr" in detail
-    assert ";" in detail, "a remedy follows"
-    ecgs = Corpus.open(workshop.out).table("ecgs").to_table()["ecg_id"].to_pylist()
-    assert len(ecgs) == N_ECGS - 1
-    assert "ptbxl:5" not in ecgs
+SPOILED_HEADERS = {
+    # ECG: what its header says, what it says now, the reason given, what the detail names
+    1: (" AVR\n", " V9\n", "lead_names_differ", "V9"),
+    2: (" 12 100 1000\n", " 12 100 900\n", "truncated", "expected 21600"),
+    3: (" 12 100 1000\n", " 12 500 1000\n", "sampling_rate_differs", "500"),
+    4: (" 1000.0(0)/mV", " 0(0)/mV", "gain_missing", "gain"),
+    5: (" 12 100 1000\n", " 11 100 1000\n", "header_invalid", "number of signals"),
+    6: ("00006_lr.dat", "../../../secret.dat", "header_outside_folder", "name a file beside it"),
+    7: ("00007_lr.dat", "{secret}", "header_outside_folder", "name a file beside it"),
+    8: ("00008_lr.dat", "..\\secret.dat", "header_outside_folder", "name a file beside it"),
+    9: (" I\n", " II\n", "lead_names_differ", "II, II, III"),
+}
 
 
-@pytest.mark.parametrize("leads", [("I", "II"), ("V1", "V2")])
-def test_exchanged_leads_put_their_ecg_aside(workshop: Workshop, leads: tuple[str, str]) -> None:
-    first, second = leads
-    workshop.edit_header(5, f" {first}\n", " other\n")
-    workshop.edit_header(5, f" {second}\n", f" {first}\n")
-    workshop.edit_header(5, " other\n", f" {second}\n")
-    assert workshop.build()[0] == 0
-    assert workshop.rejected()["ptbxl:5"][0][0] == "lead_names_differ"
-
-
-def test_a_changed_sample_puts_its_ecg_aside(workshop: Workshop) -> None:
-    data = workshop.header(5).with_suffix(".dat")
+@pytest.fixture(scope="module")
+def put_aside(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A finished build of a folder in which most records are spoiled, each in its own way."""
+    root = tmp_path_factory.mktemp("spoiled")
+    shutil.copytree(pristine, root / "ptbxl")
+    workshop = Workshop(root)
+    os.mkfifo(root / "secret.dat")  # whoever opens it waits for ever
+    for number, (before, after, _, _) in SPOILED_HEADERS.items():
+        workshop.edit_header(number, before, after.replace("{secret}", str(root / "secret.dat")))
+    data = workshop.header(10).with_suffix(".dat")
     content = bytearray(data.read_bytes())
     content[5000] ^= 0x01
     data.write_bytes(bytes(content))
+    workshop.header(11).with_suffix(".dat").unlink()
+    workshop.header(12).unlink()
+    workshop.set_samples(13, "V3", dict.fromkeys(range(300, 420), -32768))
+    workshop.set_samples(14, "V2", 0)
+    workshop.set_samples(15, "V1", -32768)
     assert workshop.build()[0] == 0
-    assert workshop.rejected()["ptbxl:5"][0][0] == "damaged_checksum"
+    return workshop
 
 
-def test_a_missing_waveform_puts_its_ecg_aside(workshop: Workshop) -> None:
-    workshop.header(5).with_suffix(".dat").unlink()
-    workshop.header(6).unlink()
-    assert workshop.build()[0] == 0
-    assert [workshop.rejected()[f"ptbxl:{number}"][0][0] for number in (5, 6)] == ["missing_waveform"] * 2
+@pytest.mark.parametrize("number", SPOILED_HEADERS)
+def test_a_header_that_differs_puts_its_ecg_aside(put_aside: Workshop, number: int) -> None:
+    *_, reason, named = SPOILED_HEADERS[number]
+    ((found, detail),) = put_aside.rejected()[f"ptbxl:{number}"]
+    assert found == reason
+    assert named in detail
+    assert f"{number:05d}_lr" in detail
+    assert ";" in detail, "a remedy follows"
 
 
-@pytest.mark.parametrize("target", ["../../../secret.dat", "/tmp/secret.dat", "..\\secret.dat", "~/secret.dat"])
-def test_a_header_that_points_outside_its_folder_is_never_followed(
-    workshop: Workshop, tmp_path: Path, target: str
-) -> None:
-    secret = tmp_path / "secret.dat"
-    os.mkfifo(secret)  # whoever opens it would wait forever
-    workshop.edit_header(5, "00005_lr.dat", str(secret) if target.startswith("/tmp") else target)
-    assert workshop.build()[0] == 0
-    ((reason, detail),) = workshop.rejected()["ptbxl:5"]
-    assert reason == "header_outside_folder"
-    assert "name a file beside it" in detail
+@pytest.mark.parametrize(
+    ("number", "reason"), [(10, "damaged_checksum"), (11, "missing_waveform"), (12, "missing_waveform")]
+)
+def test_a_damaged_or_missing_waveform_puts_its_ecg_aside(put_aside: Workshop, number: int, reason: str) -> None:
+    ((found, detail),) = put_aside.rejected()[f"ptbxl:{number}"]
+    assert found == reason
+    assert f"{number:05d}_lr" in detail
+    assert ";" in detail, "a remedy follows"
 
 
-def test_missing_samples_and_a_flat_lead_leave_values_out_and_the_build_goes_on(workshop: Workshop) -> None:
-    workshop.set_samples(4, "V3", {sample: -32768 for sample in range(300, 420)})
-    workshop.set_samples(5, "V2", 0)
-    workshop.set_samples(6, "V1", -32768)
-    code, error = workshop.build()
-    assert code == 0, error
-    rejected = workshop.rejected()
-    assert [(reason, detail[:2]) for reason, detail in rejected["ptbxl:4"]] == [("nan_samples", "V3")]
-    assert [(reason, detail[:2]) for reason, detail in rejected["ptbxl:5"]] == [("flat_lead", "V2")]
-    assert ("nan_samples", "V1") in [(reason, detail[:2]) for reason, detail in rejected["ptbxl:6"]]
-    table = Corpus.open(workshop.out).table("measurements").to_table().to_pylist()
+def test_the_other_ecgs_are_built(put_aside: Workshop) -> None:
+    ecgs = Corpus.open(put_aside.out).table("ecgs").to_table()["ecg_id"].to_pylist()
+    assert ecgs == [f"ptbxl:{number}" for number in range(13, N_ECGS + 1)]
+
+
+def test_missing_samples_and_a_flat_lead_are_noted_and_leave_values_out(put_aside: Workshop) -> None:
+    rejected = put_aside.rejected()
+    assert [(reason, detail[:2]) for reason, detail in rejected["ptbxl:13"]] == [("nan_samples", "V3")]
+    assert [(reason, detail[:2]) for reason, detail in rejected["ptbxl:14"]] == [("flat_lead", "V2")]
+    assert ("nan_samples", "V1") in [(reason, detail[:2]) for reason, detail in rejected["ptbxl:15"]]
+    table = Corpus.open(put_aside.out).table("measurements").to_table().to_pylist()
     measured = {row["ecg_id"]: row for row in table}
-    assert len(measured) == N_ECGS
-    assert measured["ptbxl:5"]["R_Amp_V2"] is None
-    assert measured["ptbxl:5"]["R_Amp_V3"] is not None
-    assert measured["ptbxl:6"]["QRS_AmpPP_V1"] is None
-    assert measured["ptbxl:6"]["HR__Global"] is not None
+    assert measured["ptbxl:14"]["R_Amp_V2"] is None
+    assert measured["ptbxl:14"]["R_Amp_V3"] is not None
+    assert measured["ptbxl:15"]["QRS_AmpPP_V1"] is None
+    assert measured["ptbxl:15"]["HR__Global"] is not None
 
 
 def test_no_usable_waveform_at_all(workshop: Workshop) -> None:
@@ -336,7 +326,7 @@ def test_no_waveform_folder_at_all(workshop: Workshop) -> None:
         ("{% if rate_text %}x", "syntax error"),
         ("{{ rate_txt }}", "rate_txt"),
         (
-            "{% for a in rate_text %}{% for b in range(1000000000) %}{% for c in b %}x{% endfor %}{% endfor %}{% endfor %}",
+            "{% for a in rate_text %}{% for b in range(1000000000) %}{{ b }}{% endfor %}{% endfor %}",
             "loop",
         ),
         ("{{ 'x' * 1000000000 }}", "Mul is not allowed"),
@@ -373,9 +363,9 @@ def test_a_gigabyte_of_output_is_stopped(workshop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("sql", "named"),
     [
-        ("DROP TABLE facts", "exactly one SELECT"),
-        ("COPY facts TO '{outside}'", "exactly one SELECT"),
-        ("SELECT 1 AS ecg_id; DELETE FROM facts", "exactly one SELECT"),
+        ("DROP TABLE facts", "parsed"),
+        ("COPY facts TO '{outside}'", "parsed"),
+        ("SELECT 1 AS ecg_id; DELETE FROM facts", "parsed"),
         ("SELECT * FROM read_csv('/etc/passwd')", "files, network and settings cannot be reached"),
         ("SELECT content AS ecg_id FROM read_text('/etc/passwd')", "files, network and settings cannot be reached"),
         ("SELECT ecg_id, no_such_column AS rate_text FROM facts", "no_such_column"),
@@ -439,9 +429,9 @@ def test_a_configuration_with_an_unknown_field(workshop: Workshop, tmp_path: Pat
 @pytest.fixture(scope="module")
 def finished(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished")
-    workshop = Workshop(root, None)  # type: ignore[arg-type]
-    folders = ["--guidelines", str(workshop.guidelines), "--templates", str(workshop.templates)]
-    assert run(["build", "--ptbxl", str(pristine), *folders, "--out", str(workshop.out), "--workers", "1"]) == 0
+    workshop = Workshop(root)
+    workshop.ptbxl = pristine
+    assert workshop.build()[0] == 0
     return workshop.out
 
 
@@ -565,7 +555,7 @@ def test_a_pair_that_is_not_there(workshop: Workshop, finished: Path) -> None:
     assert "synth query" in error, "says how to list some"
 
 
-@pytest.mark.parametrize("out", ["{}/ptbxl", "{}/ptbxl/ptbxl_database.csv", "/proc/nothing/corpus"])
+@pytest.mark.parametrize("out", ["{}/ptbxl", "{}/ptbxl/ptbxl_database.csv", "/dev/null/corpus"])
 def test_an_output_folder_that_is_taken_or_cannot_be_written(workshop: Workshop, tmp_path: Path, out: str) -> None:
     before = sorted(path.name for path in workshop.ptbxl.iterdir())
     workshop.out = Path(out.replace("{}", str(tmp_path)))

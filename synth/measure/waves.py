@@ -159,7 +159,7 @@ def _first_r_and_s(wave: Floats, highest: Floats, last: Floats, per_sample: np.f
     total = number[..., -1]
     smallest_r = np.maximum(np.float32(SMALLEST_MV), np.float32(SMALLEST_R_SHARE) * highest)
     r, s = np.zeros(wave.shape[:2], np.float32), np.zeros(wave.shape[:2], np.float32)
-    for k in range(1, 5):
+    for k in range(1, 6):
         piece = np.where(number == k, wave, np.float32(0))
         area = piece.sum(axis=2) * per_sample
         high, deep = piece.max(axis=2), piece.min(axis=2)
