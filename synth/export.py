@@ -34,7 +34,12 @@ Messages = list[dict[str, str]]
 
 
 def export(
-    corpus: Corpus, output_format: str, out: Path, split: str | None = None, families: Collection[str] | None = None
+    corpus: Corpus,
+    output_format: str,
+    out: Path,
+    split: str | None = None,
+    families: Collection[str] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> int:
     """Writes pairs to a JSON Lines file, which appears whole or not at all; the number of lines.
 
@@ -47,6 +52,7 @@ def export(
         out: the file; one that is there is replaced.
         split: only this split.
         families: only these template families.
+        progress: called with the stage, pairs done and pairs in all.
 
     Raises:
         CorpusError: the file cannot be written.
@@ -55,6 +61,7 @@ def export(
     paths = _signal_paths(corpus)
     temporary = out.with_name(out.name + ".part")
     lines = 0
+    total = sum(rows for name, rows in corpus.split_rows.items() if split in (None, name))
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:
             for rows in _rows(corpus, split, families):
@@ -62,6 +69,8 @@ def export(
                 lines += len(encoded)
                 if encoded:
                     stream.write("\n".join(encoded) + "\n")
+                if progress is not None:
+                    progress("writing pairs", lines, total)
         temporary.replace(out)
     except OSError as error:
         raise CorpusError(f"{out}: cannot be written: {error.strerror or error}; choose another --out") from error

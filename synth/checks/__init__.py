@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, TABLES, Corpus, file_sha256
 from ecglm.synth.database import LockedConnection, quote_identifier, quote_text
@@ -21,6 +22,9 @@ from ecglm.synth.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, pairs done and pairs in all."""
 
 N_EXAMPLES = 5
 PART_ROWS = 65_536
@@ -37,6 +41,15 @@ MEANINGS = (
     "some_met",
     "some_not_met",
 )
+
+FILE_CHECKS = {
+    "file-sha256": "A file whose bytes are not those the manifest lists.",
+    "file-rows": "A file or table with other row counts than the manifest lists.",
+    "file-unlisted": "A file in the corpus folder that the manifest does not list.",
+    "content-hash": "A pair whose content_hash is not that of its messages.",
+    "content-fingerprint": "Pairs other than those the manifest's fingerprint was made from.",
+}
+"""Checks of the files themselves, done without SQL."""
 
 _HEADER_LINE = re.compile(r"-- (description|severity|scope|needs): (.+)")
 _SEVERITIES = ("error", "warning")
@@ -103,38 +116,75 @@ class CheckResult:
     examples: list[dict[str, Any]]
 
 
-def run_checks(corpus: Corpus, extra: Path | None = None) -> list[CheckResult]:
-    """Runs every data test on a corpus and verifies its files.
+class _Problems:
+    """A count and the first few."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.n, self.examples = 0, list[dict[str, Any]]()
+        for row in rows:
+            self.add(**row)
+
+    def add(self, **row: Any) -> None:
+        self.n += 1
+        if len(self.examples) < N_EXAMPLES:
+            self.examples.append(row)
+
+
+def run_checks(
+    corpus: Corpus,
+    extra: Path | None = None,
+    only: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> list[CheckResult]:
+    """Runs the data tests on a corpus and verifies its files.
 
     Args:
         corpus: a finished corpus.
         extra: a folder with more checks of the user's own, in the same form.
+        only: names of the checks to run; all, if None.
+        progress: called with the stage, pairs done and pairs in all.
 
     Raises:
         DefinitionError: a check file is malformed or its SQL cannot run; names the file.
         QueryError: a check ran out of time or memory.
     """
-    results = verify_files(corpus)
     checks = load_checks(extra)
-    counts = {check.name: 0 for check in checks}
-    examples: dict[str, list[dict[str, Any]]] = {check.name: [] for check in checks}
+    if only is not None:
+        unknown = sorted(set(only) - {check.name for check in checks} - set(FILE_CHECKS))
+        if unknown:
+            raise DefinitionError(f"no check is called {unknown[0]!r}; see the *.sql files of {Path(__file__).parent}")
+        checks = [check for check in checks if check.name in only]
+    results = verify_files(corpus, progress) if only is None or set(only) & set(FILE_CHECKS) else []
+    damaged = any(result.n_bad for result in results)
+    results = [result for result in results if only is None or result.name in only]
+    try:
+        found = _run_sql(corpus, checks, progress) if checks else {}
+    except (OSError, pa.ArrowException, QueryError):
+        if not damaged:
+            raise
+        return results  # files that cannot be read: their own checks have said so
+    results += [
+        CheckResult(check.name, check.description, check.severity, found[check.name].n, found[check.name].examples)
+        for check in checks
+    ]
+    return results
+
+
+def _run_sql(corpus: Corpus, checks: Sequence[Check], progress: Progress | None) -> dict[str, _Problems]:
+    found = {check.name: _Problems() for check in checks}
     needed = {name for check in checks for name in check.needs}
     with _connect(corpus, needed) as connection:
         _refuse_broken(checks, connection)
         by_pair = [check for check in checks if check.scope == "pair"]
-        for part in pair_parts(corpus) if by_pair else ():
+        for part in pair_parts(corpus, progress) if by_pair else ():
             connection.register("pairs", part)
             for check in by_pair:
-                _apply(check, connection, counts, examples)
+                _apply(check, connection, found[check.name])
         connection.register("pairs", corpus.table("pairs"))
         for check in checks:
             if check.scope == "corpus":
-                _apply(check, connection, counts, examples)
-    results += [
-        CheckResult(check.name, check.description, check.severity, counts[check.name], examples[check.name])
-        for check in checks
-    ]
-    return results
+                _apply(check, connection, found[check.name])
+    return found
 
 
 def load_checks(extra: Path | None = None) -> list[Check]:
@@ -245,21 +295,26 @@ def _evidence_names(corpus: Corpus) -> set[str]:
     return names
 
 
-def _pair_batches(corpus: Corpus, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _pair_batches(
+    corpus: Corpus, columns: Sequence[str], stage: str = "", progress: Progress | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of the pairs in file order. A dataset would read ahead, and with it fill the memory."""
-    import pyarrow.parquet as pq
-
+    done, total = 0, sum(corpus.split_rows.values())
     for name in sorted(corpus.manifest["files"]):
         if name.startswith("pairs/"):
             with pq.ParquetFile(corpus.root / name) as file:
-                yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns))
+                for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns)):
+                    yield batch
+                    done += batch.num_rows
+                    if progress is not None:
+                        progress(stage, done, total)
 
 
-def pair_parts(corpus: Corpus) -> Iterator[pa.Table]:
+def pair_parts(corpus: Corpus, progress: Progress | None = None) -> Iterator[pa.Table]:
     """All pairs in file order, some `PART_ROWS` at a time."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
-    for batch in _pair_batches(corpus, PAIRS.names):
+    for batch in _pair_batches(corpus, PAIRS.names, "checking pairs", progress):
         waiting.append(batch)
         rows += batch.num_rows
         if rows >= PART_ROWS:
@@ -277,51 +332,29 @@ def _refuse_broken(checks: Iterable[Check], connection: LockedConnection) -> Non
             raise DefinitionError(f"check {check.name}: {error}") from error
 
 
-def _apply(
-    check: Check, connection: LockedConnection, counts: dict[str, int], examples: dict[str, list[dict[str, Any]]]
-) -> None:
+def _apply(check: Check, connection: LockedConnection, found: _Problems) -> None:
     try:
         n_bad = connection.select(f"SELECT count(*) AS n FROM (\n{check.sql}\n)")["n"][0].as_py()
-        wanted = min(N_EXAMPLES - len(examples[check.name]), n_bad)
+        wanted = min(N_EXAMPLES - len(found.examples), n_bad)
         if wanted > 0:
-            found = connection.select(f"SELECT * FROM (\n{check.sql}\n) ORDER BY ALL LIMIT {wanted}")
-            examples[check.name] += found.to_pylist()
+            rows = connection.select(f"SELECT * FROM (\n{check.sql}\n) ORDER BY ALL LIMIT {wanted}")
+            found.examples += rows.to_pylist()
     except QueryError as error:
         raise QueryError(f"check {check.name}: {error}") from error
-    counts[check.name] += n_bad
+    found.n += n_bad
 
 
 # ----------------------------------------------------------------------------------------------------------- the files
 
 
-def verify_files(corpus: Corpus) -> list[CheckResult]:
+def verify_files(corpus: Corpus, progress: Progress | None = None) -> list[CheckResult]:
     """Recomputes what the manifest says of a corpus's files: SHA-256, row counts, content hashes and fingerprint."""
-    content, hashes = _content_problems(corpus)
-    found = {
-        "file-sha256": ("A file whose bytes are not those the manifest lists.", _changed_files(corpus)),
-        "file-rows": ("A file or table with other row counts than the manifest lists.", _row_problems(corpus)),
-        "file-unlisted": ("A file in the corpus folder that the manifest does not list.", _unlisted_files(corpus)),
-        "content-hash": ("A pair whose content_hash is not that of its messages.", hashes),
-        "content-fingerprint": ("Pairs other than those the manifest's fingerprint was made from.", content),
-    }
+    content, hashes = _content_problems(corpus, progress)
+    problems = (_changed_files(corpus), _row_problems(corpus), _unlisted_files(corpus), hashes, content)
     return [
-        CheckResult(name, description, "error", problems.n, problems.examples)
-        for name, (description, problems) in found.items()
+        CheckResult(name, description, "error", found.n, found.examples)
+        for (name, description), found in zip(FILE_CHECKS.items(), problems, strict=True)
     ]
-
-
-class _Problems:
-    """A count and the first few."""
-
-    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.n, self.examples = 0, list[dict[str, Any]]()
-        for row in rows:
-            self.add(**row)
-
-    def add(self, **row: Any) -> None:
-        self.n += 1
-        if len(self.examples) < N_EXAMPLES:
-            self.examples.append(row)
 
 
 def _changed_files(corpus: Corpus) -> _Problems:
@@ -334,8 +367,6 @@ def _changed_files(corpus: Corpus) -> _Problems:
 
 
 def _row_problems(corpus: Corpus) -> _Problems:
-    import pyarrow.parquet as pq
-
     problems = _Problems()
     pairs = 0
     for name, entry in corpus.manifest["files"].items():
@@ -360,19 +391,24 @@ def _unlisted_files(corpus: Corpus) -> _Problems:
     return _Problems({"file": name} for name in present if name not in listed)
 
 
-def _content_problems(corpus: Corpus) -> tuple[_Problems, _Problems]:
+def _content_problems(corpus: Corpus, progress: Progress | None) -> tuple[_Problems, _Problems]:
     content, hashes = _Problems(), _Problems()
     fingerprint = 0
-    for batch in _pair_batches(corpus, ["pair_id", "content_hash", "messages"]):
-        pair_ids, stated = batch.column("pair_id").to_pylist(), batch.column("content_hash").to_pylist()
-        messages = batch.column("messages")
-        texts = pc.struct_field(messages.flatten(), "content").to_pylist()
-        offsets = pc.subtract(messages.offsets, messages.offsets[0]).to_pylist()
-        for pair_id, given, start, stop in zip(pair_ids, stated, offsets, offsets[1:], strict=False):
-            actual = content_hash([text or "" for text in texts[start:stop]])
-            if actual != given:
-                hashes.add(pair_id=pair_id, expected=actual, found=given)
-            fingerprint += pair_fingerprint(pair_id or "", actual)
+    columns = ["pair_id", "content_hash", "messages"]
+    try:
+        for batch in _pair_batches(corpus, columns, "verifying files", progress):
+            pair_ids, stated = batch.column("pair_id").to_pylist(), batch.column("content_hash").to_pylist()
+            messages = batch.column("messages")
+            texts = pc.struct_field(messages.flatten(), "content").to_pylist()
+            offsets = pc.subtract(messages.offsets, messages.offsets[0]).to_pylist()
+            for pair_id, given, start, stop in zip(pair_ids, stated, offsets, offsets[1:], strict=False):
+                actual = content_hash([text or "" for text in texts[start:stop]])
+                if actual != given:
+                    hashes.add(pair_id=pair_id, expected=actual, found=given)
+                fingerprint += pair_fingerprint(pair_id or "", actual)
+    except (OSError, pa.ArrowException) as error:
+        content.add(expected=corpus.manifest["content_fingerprint"], found=f"pairs that cannot be read: {error}")
+        return content, hashes
     actual = f"{fingerprint % (1 << 128):032x}"
     if actual != corpus.manifest["content_fingerprint"]:
         content.add(expected=corpus.manifest["content_fingerprint"], found=actual)
