@@ -136,14 +136,14 @@ class Corpus:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             version = manifest["schema_version"]
-            files = manifest["files"]
+            sizes = {str(name): int(entry["bytes"]) for name, entry in dict(manifest["files"]).items()}
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{path}: not a corpus manifest ({error}); build the corpus again") from error
         if version != SCHEMA_VERSION:
             raise CorpusError(
                 f"{path}: schema version {version}, but this ecglm reads {SCHEMA_VERSION}; build the corpus again"
             )
-        missing = [name for name, entry in files.items() if not _has_size(root / name, entry["bytes"])]
+        missing = [name for name, size in sizes.items() if not _has_size(root / name, size)]
         if missing:
             raise CorpusError(
                 f"{root}: {len(missing)} files are missing or cut short, e.g. {missing[0]}; build the corpus again"

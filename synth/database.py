@@ -91,8 +91,8 @@ class LockedConnection:
         with self._guarded(sql):
             return self._connection.sql(sql).to_arrow_table()
 
-    @contextlib.contextmanager
-    def _guarded(self, sql: str) -> Iterator[None]:
+    def check(self, sql: str) -> None:
+        """Refuses anything but exactly one SELECT, without running it."""
         try:
             statements = self._connection.extract_statements(sql)
         except duckdb.Error as error:
@@ -100,6 +100,10 @@ class LockedConnection:
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             found = ", ".join(str(s.type).removeprefix("StatementType.") for s in statements) or "nothing"
             raise QueryError(f"exactly one SELECT is allowed, found {found}; write a single SELECT (or WITH … SELECT)")
+
+    @contextlib.contextmanager
+    def _guarded(self, sql: str) -> Iterator[None]:
+        self.check(sql)
         timer = threading.Timer(self.timeout_s, self._connection.interrupt)
         timer.daemon = True
         timer.start()

@@ -65,6 +65,7 @@ def render_block(
             cannot be rendered; names the template and what to do.
     """
     try:
+        connection.check(template.header.sql)
         rows = connection.select(_needed_columns_sql(template))
     except QueryError as error:
         raise RenderError(f"template {template.id}: sql: {error}") from error
@@ -127,6 +128,12 @@ def _identify(template: Template, rows: pa.Table, source: str) -> tuple[pa.Array
     absent = [slot for slot in template.header.slots if slot not in rows.column_names]
     if absent:
         raise RenderError(f"template {template.id}: slots {absent} are not columns of its SELECT")
+    unknown = [name for name in template.variables if name not in rows.column_names]
+    if unknown:
+        raise RenderError(
+            f"template {template.id}: the body uses {unknown}, which its SELECT does not return; add it there or"
+            " correct the name"
+        )
     slots = [pc.fill_null(_whole(rows[slot]).cast(pa.string()), "NULL") for slot in template.header.slots]
     ecg_keys = pc.binary_join(_whole(rows["ecg_ids"]), "+")
     keys = pc.binary_join_element_wise(source, template.id, ecg_keys, *slots, TURN_END)

@@ -33,7 +33,7 @@ PER_MILLIVOLT = {"mv": 1.0, "uv": 1000.0, "µv": 1000.0, "μv": 1000.0, "v": 0.0
 """A header's units in lower case → how many of them make 1 mV."""
 
 _LEAD_SPELLING = {lead.upper(): lead for lead in LEADS}
-_PLAIN_RECORD = re.compile(r"\S+ (\d{1,4}) (\d{1,6}(?:\.\d{1,6})?) (\d{1,9})\n", re.ASCII)
+_PLAIN_RECORD = re.compile(r"[\w-]+ (\d{1,4}) (\d{1,6}(?:\.\d{1,6})?) (\d{1,9})\n", re.ASCII)
 _PLAIN_SIGNAL = re.compile(
     r"^(\w[\w.-]*) 16 (\d{1,9}(?:\.\d{1,9})?)\((-?\d{1,6})\)/mV 16 0 (-?\d{1,6}) (-?\d{1,6}) 0 (\S[^\r\n]*)$",
     re.ASCII | re.MULTILINE,

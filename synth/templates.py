@@ -164,7 +164,7 @@ class CompiledTemplate:
                 text = self._compiled(self._fast_source, refuse_null).render(_rows=rows)
             else:
                 pieces = self._compiled(self._counted_source, refuse_null).generate(_rows=rows)
-                text = "".join(_bounded(pieces, MAX_TEXT * max(n_rows, 16)))
+                text = "".join(_bounded(pieces, MAX_TEXT * max(n_rows, 16), self.template.id))
         except jinja2.TemplateError as error:
             raise RenderError(f"template {self.template.id}: {error}") from error
         except (TypeError, ValueError, IndexError, KeyError) as error:
@@ -205,12 +205,15 @@ def _branches(choice: str, alternatives: Sequence[str]) -> str:
     return "".join(parts) + "{% endif %}"
 
 
-def _bounded(chunks: Iterable[str], limit: int) -> Iterator[str]:
+def _bounded(chunks: Iterable[str], limit: int, template_id: str) -> Iterator[str]:
     total = 0
     for chunk in chunks:
         total += len(chunk)
         if total > limit:
-            raise RenderError(f"the text grows beyond {MAX_TEXT // 1024} kB per row; a loop or a field is too long")
+            raise RenderError(
+                f"template {template_id}: the text grows beyond {MAX_TEXT // 1024} kB per row; a loop or a field is too"
+                " long; shorten it in the SQL"
+            )
         yield chunk
 
 

@@ -103,15 +103,15 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildResult:
                 finished = Corpus.open(out)
                 return _result(finished, 0, len(finished.manifest["templates"]), time.perf_counter() - started)
             result = _build_locked(config, work, out, stamp, tell, started)
-        shutil.rmtree(work, ignore_errors=True)
-        return result
+            shutil.rmtree(work, ignore_errors=True)
+            return result
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise CorpusError(
                 f"{work}: no space left on the device; {out.name} is as it was. Free space and build again:"
                 " what is finished is kept"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EPERM):
             raise CorpusError(
                 f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out"
             ) from error

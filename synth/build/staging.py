@@ -14,6 +14,10 @@ from ecglm.synth.corpus import MANIFEST, write_json
 from ecglm.synth.errors import CorpusError
 
 
+_WORTH_KEEPING = ("simulated", "blocks", "ready")
+"""What a later build can go on from; a work folder without any of it is removed."""
+
+
 @contextlib.contextmanager
 def locked(work: Path, out: Path) -> Iterator[None]:
     if out.exists() and not out.is_dir():
@@ -26,7 +30,11 @@ def locked(work: Path, out: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise CorpusError(f"{out}: another build is writing here; wait for it or choose another --out") from error
-        yield
+        try:
+            yield
+        finally:
+            if not any((work / name).exists() for name in _WORTH_KEEPING):
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def prepare_work(work: Path, stamp: str | None, config: BuildConfig) -> None:

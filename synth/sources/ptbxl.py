@@ -61,7 +61,7 @@ _OUTSIDE = r"^[/\\~]|^[A-Za-z]:|\\|://|[\x00-\x1f]|(?:^|/)\.\.(?:/|$)"
 
 # Words and endings that only one of the three languages uses; terms they share (ekg, normal, infarkt, extrasystole in
 # compounds, lead names) are left out. Where two languages are level, or none is found, the language stays unknown.
-# PTB-XL 1.0.3: 64.0 % German, 33.1 % English, 2.8 % Swedish, 0.2 % unknown.
+# PTB-XL 1.0.3: 64.0 % German, 33.1 % English, 2.8 % Swedish, 0.1 % unknown.
 LANGUAGE_WORDS = {
     "de": r"\w*rhythmus|\w*lagetyp|\w*typ|\w*kardie|\w*arrhythmie|\w*hypertrophie|\w*schenkelblock|vorhof\w*"
     r"|\w*flattern|\w*flimmern|\w*senkung|\w*hebung|\w*st(?:ö|oe)rung|\w*belastung|\w*schaden|ver(?:ä|ae)nderung\w*"
@@ -108,9 +108,13 @@ def open_ptbxl(root: Path, *, limit: int | None = None, sampling_hz: int | None 
     rows = _read_database(root, fingerprint)
     labels = _check(root / DATABASE, rows, statements)
     rows, sampling_hz = _with_waveforms(root, rows, sampling_hz)
+    rows = _with_previous(rows)
     if limit is not None:
-        usable = rows.filter(pl.col("missing").is_null()).head(limit)
-        rows = rows.filter(pl.col("native_id") <= usable["native_id"].max())
+        last = rows.filter(pl.col("missing").is_null()).head(limit)["native_id"][-1]
+        told = pl.when(pl.col("previous_id") <= last)
+        rows = rows.filter(pl.col("native_id") <= last).with_columns(
+            told.then(column).alias(column) for column in ("previous_id", "days_since_previous")
+        )
     ecgs = _ecgs(rows, name, sampling_hz)
     return Source(
         name=name,
@@ -353,13 +357,13 @@ def _check_identities(checks: _Checks, rows: pl.DataFrame) -> None:
     folds = (
         rows.filter(pl.col("patient_id").is_not_null())
         .group_by("patient_id_value", maintain_order=True)
-        .agg(pl.col("patient_id", "ecg_id").first(), pl.col("strat_fold").unique(maintain_order=True))
-        .filter(pl.col("strat_fold").list.len() > 1)
+        .agg(pl.col("patient_id", "ecg_id").first(), pl.col("strat_fold_value").unique(maintain_order=True))
+        .filter(pl.col("strat_fold_value").list.len() > 1)
     )
     if folds.height:
         cells = [
-            f"patient {patient} in folds {' and '.join(map(str, found))} (first ecg_id {ecg_id})"
-            for patient, ecg_id, found in folds.head(3).select("patient_id", "ecg_id", "strat_fold").iter_rows()
+            f"patient {patient} in folds {' and '.join(f'{fold:g}' for fold in found if fold)} (first ecg_id {ecg_id})"
+            for patient, ecg_id, found in folds.head(3).select("patient_id", "ecg_id", "strat_fold_value").iter_rows()
         ]
         found = ", ".join(cells) + _more(folds.height, 3)
         checks.note("strat_fold", found, "all ECGs of a patient in one fold", "give them the same fold")
@@ -543,7 +547,7 @@ def _ecgs(rows: pl.DataFrame, name: str, sampling_hz: int) -> pl.DataFrame:
     age = pl.col("age_value")
     english = (pl.col("report_language") == "en") & ~pl.col("report").str.contains(_ANNOTATION_IN_REPORT)
     return _canonical(
-        _with_report_language(_with_previous(rows).filter(pl.col("missing").is_null())).select(
+        _with_report_language(rows.filter(pl.col("missing").is_null())).select(
             _identity(name, "native_id").alias("ecg_id"),
             _identity(name, "patient_id_value").alias("patient_id"),
             age.clip(upper_bound=OLDEST_TOLD).alias("age_years"),
