@@ -50,9 +50,7 @@ def read_pairs(corpus: Path) -> Rows:
 _pairs_once = cache(read_pairs)
 
 
-def with_changed_pairs(
-    corpus: Path, target: Path, change: Callable[[Rows], object], *, rest: bool = True
-) -> Corpus:
+def with_changed_pairs(corpus: Path, target: Path, change: Callable[[Rows], object], *, rest: bool = True) -> Corpus:
     """A copy with pairs changed as if a build had made them so: manifest and content hashes fit.
 
     `change` may set columns, append rows and remove the last, but not change a list in place. Without the `rest`

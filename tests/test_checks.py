@@ -66,12 +66,16 @@ def say(row: dict[str, Any], text: str, turn: int = -1) -> None:
     row["messages"][turn]["content"] = text
 
 
-def answered(template_id: str, answer: str, **more: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda row: (
-        row["template_id"] == template_id
-        and row["answers"][:1] == [answer]
-        and all(bool(row[name]) == wanted for name, wanted in more.items())
-    )
+def of_template(template_id: str) -> Callable[[dict[str, Any]], object]:
+    return lambda row: row["template_id"] == template_id
+
+
+def answered(template_id: str, answer: str) -> Callable[[dict[str, Any]], object]:
+    return lambda row: row["template_id"] == template_id and row["answers"][:1] == [answer]
+
+
+def another_option(row: dict[str, Any]) -> list[str]:
+    return [next(option for option in row["options"] if option not in row["answers"])]
 
 
 def of_family(*families: str) -> Callable[[dict[str, Any]], object]:
@@ -164,13 +168,13 @@ DEFECTS = [
     Defect("answers-against-labels", change(answered("verify-rhythm", "no"), answers=["yes"])),
     Defect("answers-against-labels", change(answered("verify-excluded", "yes"), answers=["no"])),
     Defect("answers-against-labels", change(answered("verify-both", "yes"), answers=["no"])),
-    Defect("answers-against-labels", change(answered("comparison-statement", "new"), answers=["no longer stated"])),
+    Defect("answers-against-labels", change(answered("comparison-statement", "stated in both"), answers=["new"])),
     Defect("answers-against-labels", change(answered("choose-statement", "both"), answers=["neither"])),
-    Defect("answers-against-names", change(of_family("choose"), answers=lambda row: [row["options"][-1]], template_id="choose-rhythm")),
+    Defect("answers-against-names", change(of_template("choose-rhythm"), answers=another_option)),
     Defect("answers-against-names", change(answered("query-rhythm", "sinus rhythm"), answers=["atrial fibrillation"])),
     Defect("answers-against-measurements", change(answered("verify-criterion", "yes"), answers=["no"])),
     Defect("answers-against-measurements", change(answered("verify-criterion", "no"), answers=["yes"])),
-    Defect("answers-against-measurements", change(answered("verify-excluded", "yes", evidence=True), answers=["no"], template_id="verify-criterion", codes=lambda row: row["codes"])),
+    Defect("answers-against-measurements", change(answered("rationale-disagreement", "agree"), answers=["disagree"])),
     Defect("answers-against-measurements", change(answered("rationale-support", "all measured criteria met"), answers=["no criterion met"])),
     Defect("answers-against-text", lambda rows: say(one(rows, answered("verify-statement", "yes")), "No. It is absent.")),
     Defect("answers-against-text", lambda rows: say(one(rows, answered("verify-statement", "yes")), "Perhaps.")),
@@ -181,13 +185,13 @@ DEFECTS = [
     Defect("evidence-incomplete", change(with_limit, evidence=changed_evidence(value=float("nan")))),
     Defect("evidence-incomplete", change(with_limit, evidence=changed_evidence(unit=None))),
     Defect("evidence-not-found", change(with_limit, evidence=changed_evidence(value=123456.0))),
-    Defect("evidence-not-found", change(lambda row: row["template_id"] == "measurement-rate", evidence=changed_evidence(value=123.0))),
-    Defect("evidence-not-found", change(lambda row: row["template_id"] == "measurement-rate", evidence=changed_evidence(name="PR_Int_Global"))),
-    Defect("evidence-not-found", change(lambda row: row["template_id"] == "comparison-rate", evidence=changed_evidence(value=123.0))),
+    Defect("evidence-not-found", change(of_template("measurement-rate"), evidence=changed_evidence(value=123.0))),
+    Defect("evidence-not-found", change(of_template("measurement-rate"), evidence=changed_evidence(name="PR_Int_Global"))),
+    Defect("evidence-not-found", change(of_template("comparison-rate"), evidence=changed_evidence(value=123.0))),
     Defect("evidence-own-limit", change(with_limit, evidence=changed_evidence(limit="> 1 furlong"))),
     Defect("provenance-template", change(every, template_id="no-such-template")),
     Defect("provenance-template", change(every, template_hash="0" * 32)),
-    Defect("provenance-template", change(every, family="axis")),
+    Defect("provenance-template", change(of_family("verify"), family="axis")),
     Defect("provenance-template", change(every, variant=None)),
     Defect("provenance-guideline", change(every, guideline_ids=["NO-SUCH-GUIDELINE"])),
     Defect("provenance-guideline", change(every, codes=["NO-SUCH-CODE"])),
@@ -289,7 +293,7 @@ def test_pairs_that_cannot_be_read_are_a_finding_and_not_a_crash(corpus: Path, t
     path = next(iter(sorted((root / "pairs").rglob("*.parquet"))))
     replace(path, b"\0" * path.stat().st_size)
     found = {result.name: result.n_bad for result in run_checks(Corpus.open(root))}
-    assert found["file-sha256"] == found["file-rows"] == found["content-fingerprint"] == 1
+    assert min(found["file-sha256"], found["file-rows"], found["content-fingerprint"]) >= 1
 
 
 def test_a_changed_message_changes_content_hash_and_fingerprint(corpus: Path, tmp_path: Path) -> None:
