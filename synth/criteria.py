@@ -155,7 +155,8 @@ class Criterion(Strict):
                 continue
             word = "limit" if len(limits) == 1 else "limits"
             ending = f" ({word} {' and '.join(limit.text for limit in limits)})"
-            value = f"quantity(({limits[0].of})::DOUBLE, {quote_text(unit)})"
+            borders = ", ".join(f"{limit.value:g}::DOUBLE" for limit in limits)
+            value = f"quantity_beside(({limits[0].of})::DOUBLE, {quote_text(unit)}, [{borders}])"
             items.append((condition, f"{quote_text(words + ' ')} || {value} || {quote_text(ending)}"))
         return _list_of_those_that_hold(items)
 

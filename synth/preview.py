@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def preview(
     """
     known = load_templates(templates).by_id
     if template_id not in known:
-        near = [name for name in known if set(template_id.split("-")) & set(name.split("-"))]
-        raise DefinitionError(f"no template {template_id!r}; did you mean {', '.join(near or known)}?")
+        near = difflib.get_close_matches(template_id, known, 3) or sorted(known)
+        raise DefinitionError(f"no template {template_id!r}; did you mean {', '.join(near)}?")
     with tempfile.TemporaryDirectory() as folder:
         config = BuildConfig(
             ptbxl=ptbxl,

@@ -136,7 +136,9 @@ DEFECTS = [
     Defect("pair-ecg-unknown", change(of_family("verify"), ecg_ids=["simulated:none"])),
     Defect("pair-ecg-unknown", change(of_family("verify"), ecg_ids=lambda row: row["ecg_ids"] * 2)),
     Defect("pair-disagrees-with-ecgs", change(lambda row: row["split"] == "test", split="train")),
-    Defect("pair-disagrees-with-ecgs", change(of_family("verify"), strat_folds=lambda row: [row["strat_folds"][0] % 8 + 1])),
+    Defect(
+        "pair-disagrees-with-ecgs", change(of_family("verify"), strat_folds=lambda row: [row["strat_folds"][0] % 8 + 1])
+    ),
     Defect("pair-disagrees-with-ecgs", change(of_family("verify"), patient_ids=["simulated:somebody"])),
     Defect("pair-train-from-held-out-fold", change(lambda row: row["strat_folds"] == [10], split="train")),
     Defect("pair-train-from-held-out-fold", change(lambda row: row["strat_folds"] == [9], split="test")),
@@ -169,14 +171,19 @@ DEFECTS = [
     Defect("answers-against-labels", change(answered("verify-excluded", "yes"), answers=["no"])),
     Defect("answers-against-labels", change(answered("verify-both", "yes"), answers=["no"])),
     Defect("answers-against-labels", change(answered("comparison-statement", "stated in both"), answers=["new"])),
-    Defect("answers-against-labels", change(answered("choose-statement", "both"), answers=["neither"])),
+    Defect("answers-against-labels", change(answered("choose-statement", "neither"), answers=["both"])),
     Defect("answers-against-names", change(of_template("choose-rhythm"), answers=another_option)),
     Defect("answers-against-names", change(answered("query-rhythm", "sinus rhythm"), answers=["atrial fibrillation"])),
     Defect("answers-against-measurements", change(answered("verify-criterion", "yes"), answers=["no"])),
     Defect("answers-against-measurements", change(answered("verify-criterion", "no"), answers=["yes"])),
     Defect("answers-against-measurements", change(answered("rationale-disagreement", "agree"), answers=["disagree"])),
-    Defect("answers-against-measurements", change(answered("rationale-support", "all measured criteria met"), answers=["no criterion met"])),
-    Defect("answers-against-text", lambda rows: say(one(rows, answered("verify-statement", "yes")), "No. It is absent.")),
+    Defect(
+        "answers-against-measurements",
+        change(answered("rationale-support", "all measured criteria met"), answers=["no criterion met"]),
+    ),
+    Defect(
+        "answers-against-text", lambda rows: say(one(rows, answered("verify-statement", "yes")), "No. It is absent.")
+    ),
     Defect("answers-against-text", lambda rows: say(one(rows, answered("verify-statement", "yes")), "Perhaps.")),
     Defect("answers-not-in-text", lambda rows: say(one(rows, answered("query-rhythm", "sinus rhythm")), "Regular.")),
     Defect("options-not-asked", lambda rows: say(one(rows, of_family("choose")), "Which one?", turn=0)),
@@ -186,7 +193,9 @@ DEFECTS = [
     Defect("evidence-incomplete", change(with_limit, evidence=changed_evidence(unit=None))),
     Defect("evidence-not-found", change(with_limit, evidence=changed_evidence(value=123456.0))),
     Defect("evidence-not-found", change(of_template("measurement-rate"), evidence=changed_evidence(value=123.0))),
-    Defect("evidence-not-found", change(of_template("measurement-rate"), evidence=changed_evidence(name="PR_Int_Global"))),
+    Defect(
+        "evidence-not-found", change(of_template("measurement-rate"), evidence=changed_evidence(name="PR_Int_Global"))
+    ),
     Defect("evidence-not-found", change(of_template("comparison-rate"), evidence=changed_evidence(value=123.0))),
     Defect("evidence-own-limit", change(with_limit, evidence=changed_evidence(limit="> 1 furlong"))),
     Defect("provenance-template", change(every, template_id="no-such-template")),
@@ -237,7 +246,9 @@ DEFECTS = [
     Defect("finding-values", change(every, ecg_id="simulated:none"), "findings"),
     Defect("finding-values", change(every, code="NO-SUCH-GUIDELINE"), "findings"),
     Defect("finding-values", change(every, verdict="perhaps"), "findings"),
-    Defect("finding-values", change(lambda row: row["evidence"], evidence=changed_evidence(value=float("inf"))), "findings"),
+    Defect(
+        "finding-values", change(lambda row: row["evidence"], evidence=changed_evidence(value=float("inf"))), "findings"
+    ),
     Defect("finding-twice", added(every), "findings"),
     Defect("measurement-values", change(every, ecg_id="simulated:none"), "measurements"),
     Defect("measurement-values", change(every, HR__Global=float("nan")), "measurements"),
@@ -248,7 +259,7 @@ DEFECTS = [
     Defect("rejected-values", change(every, reason=None), "rejected"),
     Defect("rejected-values", change(every, reason="Some sentence."), "rejected"),
     Defect("rejected-values", change(every, stage="render", template_id="no-such-template"), "rejected"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.check)
