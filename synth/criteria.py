@@ -155,8 +155,7 @@ class Criterion(Strict):
                 continue
             word = "limit" if len(limits) == 1 else "limits"
             ending = f" ({word} {' and '.join(limit.text for limit in limits)})"
-            borders = ", ".join(f"{limit.value:g}::DOUBLE" for limit in limits)
-            value = f"quantity_beside(({limits[0].of})::DOUBLE, {quote_text(unit)}, [{borders}])"
+            value = _quantity_beside_sql(limits[0].of, unit, [limit.value for limit in limits])
             items.append((condition, f"{quote_text(words + ' ')} || {value} || {quote_text(ending)}"))
         return _list_of_those_that_hold(items)
 
@@ -166,6 +165,26 @@ class Criterion(Strict):
         text = " ".join((self.sql, *(f"{limit.of} {limit.when or ''}" for limit in self.limits.values())))
         words = set(re.findall(r"\"[^\"]+\"|\w+", text))
         return frozenset(word.strip('"') for word in words) & measurements().keys()
+
+
+_FORMATS = {
+    "mV": ("%.2f mV", "%.4f mV"),
+    "°": ("%.0f°", "%.2f°"),
+    "/min": ("%.0f/min", "%.2f/min"),
+    "": ("%.3g", "%.6g"),
+}
+
+
+def _quantity_beside_sql(of: str, unit: str, limits: list[float]) -> str:
+    """SQL that prints a value like the macro `quantity`, with more digits where rounding would show a limit itself."""
+    plain, fine = _FORMATS.get(unit, (f"%.0f {unit}", f"%.2f {unit}"))
+    value, shown = f"({of})::DOUBLE", f"quantity(({of})::DOUBLE, {quote_text(unit)})"
+    rounded = ", ".join(quote_text(plain % limit) for limit in limits)
+    exact = ", ".join(f"{limit:g}" for limit in limits)
+    return (
+        f"CASE WHEN {shown} IN ({rounded}) AND {value} NOT IN ({exact})"
+        f" THEN printf({quote_text(fine)}, {value}) ELSE {shown} END"
+    )
 
 
 def _list_of_those_that_hold(items: list[tuple[str, str]]) -> str:

@@ -25,12 +25,6 @@ MACROS = (
     " WHEN unit = '/min' THEN printf('%.0f/min', value::DOUBLE)"
     " WHEN unit = '' THEN printf('%.3g', value::DOUBLE)"
     " ELSE printf('%.0f %s', value::DOUBLE, unit) END",
-    # The same with one more digit, two if need be, where rounding would print the limit itself: 90.04 against 90 -> '90.04°'
-    "CREATE MACRO quantity_beside(value, unit, borders) AS CASE"
-    " WHEN NOT list_contains(list_transform(borders, lambda b: quantity(b, unit)), quantity(value, unit))"
-    " OR list_contains(borders, value) THEN quantity(value, unit)"
-    " ELSE replace(quantity(value, unit), regexp_extract(quantity(value, unit), '-?[0-9.]+'),"
-    " printf('%.' || (CASE unit WHEN 'mV' THEN 4 ELSE 2 END) || 'f', value::DOUBLE)) END",
 )
 """Macros that guidelines, templates and checks may use; made before the connection is locked."""
 

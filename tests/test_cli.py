@@ -274,8 +274,15 @@ def python(code: str) -> str:
 
 
 def without(names: Iterable[str]) -> str:
-    """Code after which these modules cannot be imported, as if they were not installed."""
-    return f"import sys\nsys.modules.update(dict.fromkeys({list(names)!r}))\n"
+    """Code after which these modules cannot be found, as if they were not installed."""
+    return (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {list(names)!r}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
 
 
 def test_help_loads_nothing_heavy() -> None:

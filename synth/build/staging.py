@@ -13,7 +13,6 @@ from ecglm.synth.build.config import BuildConfig
 from ecglm.synth.corpus import MANIFEST, write_json
 from ecglm.synth.errors import CorpusError
 
-
 _WORTH_KEEPING = ("simulated", "blocks", "ready")
 """What a later build can go on from; a work folder without any of it is removed."""
 
