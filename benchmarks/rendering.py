@@ -109,14 +109,13 @@ def prepare(folder: Path, n_rows: int, distilabel_rows: int, distilabel_batch: i
 # --------------------------------------------------------------------------------------------------------------- ecglm
 
 
-def render_alone(template: Any, rows: Any) -> list[list[str]]:
+def render_alone(template: Any, rows: Any) -> list[str]:
     """Prepared rows to texts, in batches, in the sandbox: Arrow to Python, the choice of wordings, one Jinja loop."""
-    texts: list[list[str]] = []
+    texts: list[str] = []
     for start in range(0, rows.num_rows, BATCH_ROWS):
         batch = rows.slice(start, BATCH_ROWS)
-        columns = {name: batch[name].to_pylist() for name in template.variables}
         variants = [batch[f"{turn}_wording"].to_pylist() for turn in ("user", "assistant")]
-        texts += template.compiled.render(columns, variants)
+        texts += template.compiled.render(batch, variants)
     return texts
 
 
@@ -167,10 +166,10 @@ def run_ecglm(job: dict[str, Any]) -> dict[str, Any]:
         peak = peak_mib()
         with Timer() as alone:
             texts = render_alone(template, rows)
-        digest = digest_of([TURN_END.join(turns) for turns in texts])
+        digest = digest_of(texts)
         del texts
         messages = pq.read_table(path, columns=["messages"])["messages"].to_pylist()
-    written = digest_of([TURN_END.join(message["content"] for message in pair) for pair in messages])
+    written = digest_of(["".join(message["content"] + TURN_END for message in pair) for pair in messages])
     if n_pairs != rows.num_rows or written != digest:
         raise SystemExit("the whole path wrote other texts than rendering alone")
     return {

@@ -19,6 +19,7 @@ KNOWLEDGE_SPLIT = "train"
 """Split of a pair about no ECG: it holds no record, and a test of knowledge must not have been trained on."""
 
 _BATCH_ROWS = 4096
+_DIGITS = [str(number) for number in range(256)]
 _LIST_TYPES = {
     "answers": pa.list_(pa.string()),
     "options": pa.list_(pa.string()),
@@ -215,17 +216,14 @@ def _render_batch(template: Template, rows: pa.Table, keys: list[str], register:
         keys = [keys[row] for row in kept]
 
     variants = template.variants([xxhash.xxh3_64_intdigest(key.encode()) for key in keys])
-    columns = {name: rows[name].to_pylist() for name in template.variables}
-    texts = template.compiled.render(columns, variants) if keys else []
-    variant_ids = [".".join(map(str, variant)) for variant in zip(*variants, strict=True)]
+    texts = template.compiled.render(rows.select(list(template.variables)), variants) if keys else []
+    variant_ids = [".".join(map(_DIGITS.__getitem__, variant)) for variant in zip(*variants, strict=True)]
     pair_ids = [
         xxhash.xxh3_128_hexdigest(f"{key}{TURN_END}{variant}".encode())
         for key, variant in zip(keys, variant_ids, strict=True)
     ]
-    content_hashes = [content_hash(turns) for turns in texts]
-    fingerprint = sum(
-        pair_fingerprint(pair_id, content) for pair_id, content in zip(pair_ids, content_hashes, strict=True)
-    )
+    content_hashes = [xxhash.xxh3_128_hexdigest(text.encode()) for text in texts]
+    fingerprint = sum(map(pair_fingerprint, pair_ids, content_hashes))
 
     def constant(text: str) -> pa.Array:
         return pa.repeat(pa.scalar(text, pa.string()), len(keys))
@@ -247,8 +245,8 @@ def _render_batch(template: Template, rows: pa.Table, keys: list[str], register:
 
 
 def content_hash(turns: list[str]) -> str:
-    """Hash of what is said: xxh3-128 of the turns' texts joined by U+001F."""
-    return xxhash.xxh3_128_hexdigest(TURN_END.join(turns).encode())
+    """Hash of what is said: xxh3-128 of the turns' texts, each followed by U+001F."""
+    return xxhash.xxh3_128_hexdigest("".join(turn + TURN_END for turn in turns).encode())
 
 
 def pair_fingerprint(pair_id: str, content: str) -> int:
@@ -290,11 +288,12 @@ def _evidence(column: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(column.offsets, struct, mask=column.is_null() if column.null_count else None)
 
 
-def _messages(template: Template, texts: list[list[str]]) -> pa.ListArray:
+def _messages(template: Template, texts: list[str]) -> pa.ListArray:
     turns = len(template.turns)
+    contents = "".join(texts).split(TURN_END)
+    contents.pop()
     roles = pa.array([turn.role for turn in template.turns] * len(texts), pa.string())
-    contents = pa.array([text for pair in texts for text in pair], pa.string())
-    struct = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGE))
+    struct = pa.StructArray.from_arrays([roles, pa.array(contents, pa.string())], fields=list(MESSAGE))
     return pa.ListArray.from_arrays(pa.array(range(0, turns * len(texts) + 1, turns), pa.int32()), struct)
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jinja2
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from jinja2 import nodes
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -145,38 +147,36 @@ class CompiledTemplate:
         self._has_loops = any(tree.find(nodes.For) for tree in trees)
         self._length = sum(max(map(len, turn.alternatives)) for turn in template.turns)
 
-    def render(self, columns: Mapping[str, Sequence[Any]], variants: Sequence[Sequence[int]]) -> list[list[str]]:
-        """Texts of every turn, row by row.
+    def render(self, rows: pa.Table, variants: Sequence[Sequence[int]]) -> list[str]:
+        """One text per row: that of each turn followed by `TURN_END`.
 
         Args:
-            columns: the values of `template.variables`, one per row.
+            rows: with the columns of `template.variables`.
             variants: for each turn the wording chosen, one per row (see `Template.variants`).
 
         Raises:
             RenderError: a NULL or an undefined name would be printed, or a text is over 64 kB; names the template.
         """
-        fields = [columns[name] for name in self.template.variables]
-        rows = zip(*fields, *variants, strict=True)
-        n_rows = len(variants[0])
+        columns = [rows[name] for name in self.template.variables]
+        values = zip(*(column.to_pylist() for column in columns), *variants, strict=True)
         try:
-            refuse_null = any(None in column for column in fields)
+            refuse_null = any(column.null_count for column in columns)
             if self._is_small(columns):
-                text = self._compiled(self._fast_source, refuse_null).render(_rows=rows)
+                text = self._compiled(self._fast_source, refuse_null).render(_rows=values)
             else:
-                pieces = self._compiled(self._counted_source, refuse_null).generate(_rows=rows)
-                text = "".join(_bounded(pieces, MAX_TEXT * max(n_rows, 16), self.template.id))
+                pieces = self._compiled(self._counted_source, refuse_null).generate(_rows=values)
+                text = "".join(_bounded(pieces, MAX_TEXT * max(rows.num_rows, 16), self.template.id))
         except jinja2.TemplateError as error:
             raise RenderError(f"template {self.template.id}: {error}") from error
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise RenderError(f"template {self.template.id}: a filter does not fit its value: {error}") from error
-        pairs = text.split(PAIR_END)
-        pairs.pop()
-        texts = [pair.split(TURN_END)[:-1] for pair in pairs]
-        if len(texts) != n_rows or any(len(turns) != len(variants) for turns in texts):
+        if text.count(PAIR_END) != rows.num_rows or text.count(TURN_END) != rows.num_rows * len(variants):
             raise RenderError(
                 f"template {self.template.id}: a row field contains control characters; clean it in the SQL"
             )
-        if len(text) > MAX_TEXT and any(len(turn) > MAX_TEXT for turns in texts for turn in turns):
+        texts = text.split(PAIR_END)
+        texts.pop()
+        if len(text) > MAX_TEXT and any(len(each) > MAX_TEXT for each in texts):
             raise RenderError(f"template {self.template.id}: a text is longer than {MAX_TEXT // 1024} kB; shorten it")
         return texts
 
@@ -186,15 +186,15 @@ class CompiledTemplate:
             self._templates[key] = environment(refuse_null=refuse_null).from_string(source)
         return self._templates[key]
 
-    def _is_small(self, columns: Mapping[str, Sequence[Any]]) -> bool:
+    def _is_small(self, columns: Sequence[pa.ChunkedArray]) -> bool:
         """Whether no row can grow beyond the limit: no loop, and the longest field wherever a field is used."""
         if self._has_loops:
             return False
-        longest = {
-            name: max((len(value) for value in values if isinstance(value, str)), default=0) + _LONGEST_NUMBER
-            for name, values in columns.items()
-        }
-        return self._length + sum(self._uses[name] * length for name, length in longest.items()) <= MAX_TEXT
+        length = self._length
+        for name, column in zip(self.template.variables, columns, strict=True):
+            longest = pc.max(pc.utf8_length(column)).as_py() if pa.types.is_string(column.type) else None
+            length += self._uses[name] * ((longest or 0) + _LONGEST_NUMBER)
+        return length <= MAX_TEXT
 
 
 def _branches(choice: str, alternatives: Sequence[str]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecglm.synth.errors import DefinitionError, RenderError
 from ecglm.synth.sandbox import number, sentence
-from ecglm.synth.templates import MAX_TEXT, Template, load_templates, parse_template
+from ecglm.synth.templates import MAX_TEXT, TURN_END, Template, load_templates, parse_template
 
 HEADER = """---
 id: an-example
@@ -33,6 +34,11 @@ def template_of(*turns: str, header: str = HEADER) -> Template:
     return template
 
 
+def rendered(template: Template, columns: dict[str, list[object]], variants: list[list[int]]) -> list[list[str]]:
+    """The turns of each row."""
+    return [text.split(TURN_END)[:-1] for text in template.compiled.render(pa.table(columns), variants)]
+
+
 def problems_of(text: str) -> list[str]:
     body = f"## user\n- Question?\n## assistant\n- {text}\n"
     _, violations = parse_template(HEADER + body, "an-example.jinja", {})
@@ -41,15 +47,14 @@ def problems_of(text: str) -> list[str]:
 
 def test_each_row_gets_the_wording_its_variant_names() -> None:
     template = template_of("- Is {{ phrase }} there?\n- Any {{ phrase }}?", "- Yes, {{ phrase }}.")
-    texts = template.compiled.render({"phrase": ["AFIB", "LVH"]}, [[1, 0], [0, 0]])
+    texts = rendered(template, {"phrase": ["AFIB", "LVH"]}, [[1, 0], [0, 0]])
     assert texts == [["Any AFIB?", "Yes, AFIB."], ["Is LVH there?", "Yes, LVH."]]
 
 
 def test_continued_lines_keep_their_breaks() -> None:
     template = template_of("- Report?", "- Rhythm: {{ rhythm }}\n  Rate: {{ rate }}")
     assert (
-        template.compiled.render({"rhythm": ["sinus"], "rate": ["72/min"]}, [[0], [0]])[0][1]
-        == "Rhythm: sinus\nRate: 72/min"
+        rendered(template, {"rhythm": ["sinus"], "rate": ["72/min"]}, [[0], [0]])[0][1] == "Rhythm: sinus\nRate: 72/min"
     )
 
 
@@ -112,12 +117,12 @@ def test_what_could_do_harm_is_refused_when_it_is_read(text: str) -> None:
 def test_an_undefined_name_and_a_null_are_never_printed() -> None:
     template = template_of("- Q?", "- {{ rate }}")
     with pytest.raises(RenderError, match="NULL"):
-        template.compiled.render({"rate": ["72/min", None]}, [[0, 0], [0, 0]])
+        rendered(template, {"rate": ["72/min", None]}, [[0, 0], [0, 0]])
 
 
 def test_a_null_may_be_asked_about() -> None:
     template = template_of("- Q?", "- {% if rate is none %}not measured{% else %}{{ rate }}{% endif %}")
-    assert [t[1] for t in template.compiled.render({"rate": [None, "72/min"]}, [[0, 0]] * 2)] == [
+    assert [t[1] for t in rendered(template, {"rate": [None, "72/min"]}, [[0, 0]] * 2)] == [
         "not measured",
         "72/min",
     ]
@@ -126,19 +131,19 @@ def test_a_null_may_be_asked_about() -> None:
 def test_a_loop_cannot_fill_the_memory() -> None:
     template = template_of("- Q?", "- {% for a in items %}{% for b in items %}{{ a }}{{ b }}{% endfor %}{% endfor %}")
     with pytest.raises(RenderError, match="64 kB"):
-        template.compiled.render({"items": [["x" * 1000] * 10_000]}, [[0], [0]])
+        rendered(template, {"items": [["x" * 1000] * 10_000]}, [[0], [0]])
 
 
 def test_one_over_long_text_among_short_ones_is_refused() -> None:
     template = template_of("- Q?", "- {{ report }}")
     with pytest.raises(RenderError, match="64 kB"):
-        template.compiled.render({"report": ["fine", "x" * (MAX_TEXT + 1)]}, [[0, 0]] * 2)
+        rendered(template, {"report": ["fine", "x" * (MAX_TEXT + 1)]}, [[0, 0]] * 2)
 
 
 def test_control_characters_in_a_field_are_an_error_not_a_shift_of_rows() -> None:
     template = template_of("- Q?", "- {{ report }}")
     with pytest.raises(RenderError, match="control characters"):
-        template.compiled.render({"report": ["a\x1eb", "c"]}, [[0, 0]] * 2)
+        rendered(template, {"report": ["a\x1eb", "c"]}, [[0, 0]] * 2)
 
 
 @pytest.mark.parametrize(
