@@ -136,7 +136,9 @@ def main() -> None:
         print_json(content)
         return
     show_environment(content)
-    show(f"{rounds[options.workers[0]][0]['cold']['ecgs']:,} ECGs, median of {options.rounds} rounds", content["builds"])
+    show(
+        f"{rounds[options.workers[0]][0]['cold']['ecgs']:,} ECGs, median of {options.rounds} rounds", content["builds"]
+    )
     show("seconds by stage", content["stages"])
 
 

@@ -36,7 +36,15 @@ STATEMENTS = (
     ("AFIB", "atrial fibrillation", "atrial fibrillation", None, None, 0, 0),
     ("ALMI", "an anterolateral infarction", "anterolateral infarction", None, None, 0, 0),
     ("CLBBB", "complete left bundle branch block", "complete left bundle branch block", "QRS duration", "ms", 120, 190),
-    ("CRBBB", "complete right bundle branch block", "complete right bundle branch block", "QRS duration", "ms", 120, 180),
+    (
+        "CRBBB",
+        "complete right bundle branch block",
+        "complete right bundle branch block",
+        "QRS duration",
+        "ms",
+        120,
+        180,
+    ),
     ("IMI", "an inferior infarction", "inferior infarction", None, None, 0, 0),
     ("LAFB", "left anterior fascicular block", "left anterior fascicular block", "QRS axis", "degrees", -85, -45),
     ("LNGQT", "a prolonged QT interval", "long QT interval", "QTc", "ms", 460, 560),
@@ -61,6 +69,7 @@ def prepare(folder: Path, n_rows: int, distilabel_rows: int, distilabel_batch: i
     import pyarrow as pa
     import pyarrow.parquet as pq
     import xxhash
+
     from ecglm.synth.templates import load_templates
 
     template = load_templates(HERE / "templates").by_id[TEMPLATE]
@@ -123,6 +132,7 @@ def register_of(rows: Any) -> Any:
     """A register of the rows' ECGs: each its own patient, in ten folds."""
     import pyarrow as pa
     import pyarrow.compute as pc
+
     from ecglm.synth.render import EcgRegister
     from ecglm.synth.schema import split_of_fold
 
@@ -152,6 +162,7 @@ def whole_path(template: Any, rows: Any, register: Any, path: Path) -> int:
 def run_ecglm(job: dict[str, Any]) -> dict[str, Any]:
     """Rendering alone and the whole path, in this process."""
     import pyarrow.parquet as pq
+
     from ecglm.synth.templates import load_templates
 
     template = load_templates(HERE / "templates").by_id[TEMPLATE]
@@ -188,6 +199,7 @@ def profile(job: dict[str, Any]) -> None:
     import pstats
 
     import pyarrow.parquet as pq
+
     from ecglm.synth.templates import load_templates
 
     template = load_templates(HERE / "templates").by_id[TEMPLATE]

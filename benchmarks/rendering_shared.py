@@ -22,8 +22,7 @@ def compile_wordings(job: dict[str, Any]) -> list[list[jinja2.Template]]:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False, cache_size=0)
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     return [
-        [environment.from_string(user + TURN_END + assistant) for assistant in job["assistant"]]
-        for user in job["user"]
+        [environment.from_string(user + TURN_END + assistant) for assistant in job["assistant"]] for user in job["user"]
     ]
 
 

@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -87,6 +89,8 @@ def explain(corpus: Corpus, pair_id: str) -> Explanation:
     rules = {(code, rule.id): rule for code in codes for rule in behind.guidelines.by_code[code].rules}
     template, wording = _template(corpus, pair)
     difference = _difference(behind, template, pair)
+    if difference is not None:
+        difference += _versions_apart(corpus)
     return Explanation(
         pair=pair,
         records=_records(behind, pair),
@@ -136,9 +140,9 @@ class _Behind:
         self.labels = self._rows("labels", linked)
         self.findings = self._rows("findings", linked)
         self.providers = self._providers(linked)
-        sources = (corpus.root / GUIDELINE_SOURCES).read_text(encoding="utf-8")
-        texts = corpus.table("guidelines").to_table(columns=["category", "text"]).to_pylist()
-        self.guidelines = guidelines_from_texts([(row["category"], row["text"]) for row in texts], sources)
+        rows = corpus.table("guidelines").to_table(columns=["category", "text"]).to_pylist()
+        texts = tuple((row["category"], row["text"]) for row in rows)
+        self.guidelines = _parsed(texts, (corpus.root / GUIDELINE_SOURCES).read_text(encoding="utf-8"))
 
     def _rows(self, table: str, ecg_ids: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:
         chosen = pc.field("ecg_id").isin(sorted(ecg_ids))
@@ -161,6 +165,11 @@ class _Behind:
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
         views = derive_views(merged, self.labels, self.guidelines)
         return {**views, "comparisons": derive_comparisons(views["facts"]), **relation_tables(self.guidelines)}
+
+
+@lru_cache(maxsize=2)
+def _parsed(texts: tuple[tuple[str, str], ...], sources: str) -> GuidelineSet:
+    return guidelines_from_texts(texts, sources)
 
 
 # --------------------------------------------------------------------------------------------------- the things behind
@@ -313,6 +322,19 @@ def _difference(behind: _Behind, template: Template | str, pair: Mapping[str, An
     except ECGLMError as error:
         return f"the pair cannot be made again: {error}"
     return "the template does not select this row again from the tables of the corpus"
+
+
+def _versions_apart(corpus: Corpus) -> str:
+    """Libraries that are another version now than when the corpus was made: a likely cause of a difference."""
+    apart = []
+    for name, version in corpus.manifest["versions"].items():
+        try:
+            here = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            here = "not installed"
+        if here != version:
+            apart.append(f"{name} {version} (here {here})")
+    return f"\nthe corpus was made with {', '.join(apart)}" if apart else ""
 
 
 def _fields_apart(kept: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:

@@ -37,17 +37,15 @@ def copied(corpus: Path, target: Path) -> Path:
     return target
 
 
+@cache
 def read_pairs(corpus: Path) -> Rows:
-    """All pairs; `_file` says where each one is."""
+    """All pairs, not to be changed; `_file` says where each one is."""
     rows: Rows = []
     for name in sorted(Corpus.open(corpus).manifest["files"]):
         if name.startswith("pairs/"):
             with pq.ParquetFile(corpus / name) as file:
                 rows += [{**row, "_file": name} for row in file.read().to_pylist()]
     return rows
-
-
-_pairs_once = cache(read_pairs)
 
 
 def with_changed_pairs(corpus: Path, target: Path, change: Callable[[Rows], object], *, rest: bool = True) -> Corpus:
@@ -57,7 +55,7 @@ def with_changed_pairs(corpus: Path, target: Path, change: Callable[[Rows], obje
     the manifest lists only the files that were changed, which is quicker to check.
     """
     copied(corpus, target)
-    before = _pairs_once(corpus)
+    before = read_pairs(corpus)
     rows = [dict(row) for row in before]
     change(rows)
     changed = [row for row, old in zip(rows, before, strict=False) if any(row[name] is not old[name] for name in row)]

@@ -1,25 +1,33 @@
-"""Every command the README shows can be run as it stands."""
+"""Every command and example that the README and the documents show works as it stands."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ecglm.synth.database import LockedConnection
+from ecglm.synth.guidelines import Guideline, load_guidelines
+from ecglm.synth.measure.dictionary import measurements
+from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, PAIRS, REJECTED, TEMPLATES
+from ecglm.synth.templates import parse_template
+from ecglm.synth.validate import empty_views, sql_problems
+from ecglm.synth.yaml_files import parse_yaml
+
 README = Path(__file__).parents[1] / "README.md"
+DOCUMENTS = sorted((README.parent / "docs").glob("*.md"))
 NOT_RUN = ("pip ", "python -m venv", "source ", "git ", "cd ", "pytest", "ruff", "mypy", ".ci/")
 """Lines that install, test or lint: .ci/run does that."""
 N_PTBXL = "40"
 
 
-def blocks(text: str) -> list[str]:
-    """The blocks marked as bash, in order."""
-    return re.findall(r"^```bash\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+def blocks(text: str, language: str = "bash") -> list[str]:
+    """The blocks marked with a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def commands(block: str) -> list[str]:
@@ -33,12 +41,12 @@ def needs_ptbxl(command: str) -> bool:
     return "--ptbxl" in command
 
 
-def runnable() -> list[str]:
-    if not README.is_file():
+def runnable(document: Path = README) -> list[str]:
+    if not document.is_file():
         return []
     return [
         command
-        for block in blocks(README.read_text())
+        for block in blocks(document.read_text())
         for command in commands(block)
         if not command.startswith(NOT_RUN)
     ]
@@ -57,6 +65,8 @@ def run_all(chosen: list[str], folder: Path) -> None:
 def shims(folder: Path) -> Path:
     """A folder with `synth` and `python` of this environment, to stand first on the path."""
     place = folder / ".commands"
+    if place.is_dir():
+        return place
     place.mkdir()
     call = "from ecglm.synth.cli import main; import sys; sys.argv[0] = 'synth'; main()"
     for name, start in {"synth": f'"{sys.executable}" -c "{call}"', "python": f'"{sys.executable}"'}.items():
@@ -83,4 +93,46 @@ def test_what_needs_ptbxl_runs_on_a_part_of_it(ptbxl_part: Path, tmp_path: Path)
     assert chosen, "the README shows how to build from PTB-XL"
     few = [re.sub(r"--ptbxl[ =]\S+", f"--ptbxl {ptbxl_part} --limit {N_PTBXL}", command) for command in chosen]
     run_all([re.sub(r"--limit (?!40\b)\S+", "", command) for command in few], tmp_path)
-    shutil.rmtree(tmp_path / ".commands")
+
+
+@pytest.mark.slow
+def test_what_the_documents_show_runs_as_it_stands(tmp_path: Path) -> None:
+    assert DOCUMENTS
+    run_all(["synth build --simulated 60 --out corpus"], tmp_path)
+    for document in DOCUMENTS:
+        run_all([command for command in runnable(document) if command not in runnable()], tmp_path)
+        for block in blocks(document.read_text(), "python"):
+            (tmp_path / "block.py").write_text(block)
+            run_all(["HF_DATASETS_CACHE=$PWD/cache python block.py"], tmp_path)
+
+
+def test_the_example_of_a_guideline_is_valid() -> None:
+    (example,) = blocks((README.parent / "docs" / "guidelines.md").read_text(), "yaml")
+    guideline = Guideline.model_validate(parse_yaml(example, "the example"))
+    assert guideline.rules[0].measurements == {"PR_Int_Global"}
+
+
+def test_the_example_of_a_template_is_valid() -> None:
+    (example,) = blocks((README.parent / "docs" / "templates.md").read_text(), "jinja")
+    template, violations = parse_template(example, "the example", {})
+    assert violations == []
+    assert template is not None
+    with LockedConnection(empty_views(load_guidelines())) as connection:
+        assert sql_problems(template, connection) == []
+
+
+def test_the_documents_name_every_column_of_every_view() -> None:
+    text = "".join(document.read_text() for document in DOCUMENTS)
+    documented = set(re.findall(r"`(\w+)`", text))
+    for name, view in empty_views(load_guidelines()).items():
+        columns = {column for column in view.column_names if not column.startswith("previous_")} - set(measurements())
+        assert columns - documented == set() or name == "decided", f"{name}: {columns - documented}"
+    for schema in (ECGS, LABELS, FINDINGS, PAIRS, REJECTED, TEMPLATES, GUIDELINES):
+        assert set(schema.names) <= documented, set(schema.names) - documented
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    for document in (README, *DOCUMENTS):
+        for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"

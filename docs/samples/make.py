@@ -1,7 +1,7 @@
 """Draws twenty pairs of each family from a corpus by a fixed hash and writes them as pages to read.
 
-    synth build --ptbxl DIR --out corpus
-    python docs/samples/make.py corpus
+synth build --ptbxl DIR --out corpus
+python docs/samples/make.py corpus
 """
 
 from __future__ import annotations
