@@ -85,7 +85,7 @@ def show_environment(content: Mapping[str, Any]) -> None:
         print(f"{name}: " + ", ".join(f"{library} {version}" for library, version in known.items()))
 
 
-# ------------------------------------------------------------------------------------------- time and memory of a command
+# ----------------------------------------------------------------------------------------- time and memory of a command
 
 
 @dataclass
