@@ -15,7 +15,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ TEMPLATE = "finding-present"
 SOURCE = "benchmark"
 PEERS = ("datasets==5.2.0", "distilabel==1.5.3", "requests==2.34.2")
 """requests is imported by distilabel, whose metadata does not name it."""
+DISTILABEL = {"distilabel": (10_000, 50), "distilabel, large batches": (50_000, 1000)}
+"""Rows and batch size of each distilabel run: 50 is its default; it takes fewer rows because it takes longer."""
 ROWS_PER_ECG = 4
 BATCH_ROWS = 4096
 
@@ -64,7 +65,7 @@ ANNOTATIONS = (
 # ----------------------------------------------------------------------------------------------------------- the input
 
 
-def prepare(folder: Path, n_rows: int, distilabel_rows: int, distilabel_batch: int) -> Path:
+def prepare(folder: Path, n_rows: int) -> Path:
     """Writes prepared rows, in the order of a corpus, and the job file that every contender reads."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -108,8 +109,7 @@ def prepare(folder: Path, n_rows: int, distilabel_rows: int, distilabel_batch: i
         "fields": list(template.variables),
         "user": template.turns[0].alternatives,
         "assistant": template.turns[1].alternatives,
-        "distilabel_rows": distilabel_rows,
-        "distilabel_batch": distilabel_batch,
+        "n_rows": n_rows,
     }
     path.write_text(json.dumps(job), encoding="utf-8")
     return path
@@ -177,10 +177,10 @@ def run_ecglm(job: dict[str, Any]) -> dict[str, Any]:
         peak = peak_mib()
         with Timer() as alone:
             texts = render_alone(template, rows)
-        digest = digest_of(texts)
+        digest = digest_of([text.removesuffix(TURN_END) for text in texts])
         del texts
         messages = pq.read_table(path, columns=["messages"])["messages"].to_pylist()
-    written = digest_of(["".join(message["content"] + TURN_END for message in pair) for pair in messages])
+    written = digest_of([TURN_END.join(message["content"] for message in pair) for pair in messages])
     if n_pairs != rows.num_rows or written != digest:
         raise SystemExit("the whole path wrote other texts than rendering alone")
     return {
@@ -232,18 +232,27 @@ def run_contender(name: str, job: Path, peers: Path | None) -> dict[str, Any]:
     """One contender in a process of its own."""
     result = job.with_name("result.json")
     if name == "ecglm":
-        command = [sys.executable, __file__, "--contender", str(job), str(result)]
+        command = [sys.executable, __file__, "--contender", job, result]
     else:
         assert peers is not None
-        command = [python_of(peers), HERE / f"rendering_{name}.py", job, result]
-    quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(job.parent / "cache"), "HF_HOME": str(job.parent / "hf")}
-    started = time.perf_counter()
+        if name in DISTILABEL:
+            n_rows, batch = DISTILABEL[name]
+            content = json.loads(job.read_text(encoding="utf-8"))
+            job = job.with_name(f"job-{batch}.json")
+            content |= {"path": str(job), "n_rows": min(n_rows, content["n_rows"]), "batch": batch}
+            job.write_text(json.dumps(content), encoding="utf-8")
+        command = [python_of(peers), HERE / f"rendering_{name.split(',')[0]}.py", job, result]
+    settings = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(job.parent / "huggingface"),
+        "DISTILABEL_LOG_LEVEL": "WARNING",
+    }
     finished = subprocess.run(
-        [str(part) for part in command], env={**os.environ, **quiet}, capture_output=True, text=True, check=False
+        [str(part) for part in command], env={**os.environ, **settings}, capture_output=True, text=True, check=False
     )
     if finished.returncode:
         raise SystemExit(f"{name} failed:\n{finished.stderr[-4000:]}")
-    return json.loads(result.read_text(encoding="utf-8")) | {"process_s": time.perf_counter() - started}
+    return json.loads(result.read_text(encoding="utf-8"))
 
 
 def summary_of(rounds: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -253,7 +262,8 @@ def summary_of(rounds: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"contender": name, "rows": results[0]["rows"]}
         for part in ("render", "whole"):
             row[f"{part}_pairs_per_s"] = median([result["rows"] / result[part]["wall_s"] for result in results])
-            row[f"{part}_pairs_per_cpu_s"] = median([result["rows"] / result[part]["cpu_s"] for result in results])
+            seconds = [result[part].get("cpu_s") for result in results]
+            row[f"{part}_pairs_per_cpu_s"] = median([results[0]["rows"] / s for s in seconds]) if seconds[0] else None
         row["start_up_s"] = median([result["start_up_s"] for result in results]) if "start_up_s" in results[0] else None
         row["peak_mib"] = median([result["peak_mib"] for result in results])
         rows.append(row)
@@ -289,8 +299,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (default 3)")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="environment with the peers")
     parser.add_argument("--make-peers", type=Path, metavar="DIR", help="create that environment and stop")
-    parser.add_argument("--distilabel-rows", type=int, default=20_000, help="rows for distilabel (default 20000)")
-    parser.add_argument("--distilabel-batch", type=int, default=1000, help="its batch size; its own default is 50")
     parser.add_argument("--profile", action="store_true", help="profile ecglm's whole path instead")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--contender", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -309,11 +317,11 @@ def main() -> None:
         return
     content: dict[str, Any] = {"benchmark": "rendering", "machine": machine()}
     with tempfile.TemporaryDirectory() as folder:
-        job = prepare(Path(folder), options.rows, options.distilabel_rows, options.distilabel_batch)
+        job = prepare(Path(folder), options.rows)
         if options.profile:
             profile(json.loads(job.read_text(encoding="utf-8")))
             return
-        names = ["ecglm", "datasets", "distilabel"] if options.peers else ["ecglm"]
+        names = ["ecglm", "datasets", *DISTILABEL] if options.peers else ["ecglm"]
         rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(options.rounds):
             for name in names:

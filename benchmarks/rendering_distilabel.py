@@ -4,7 +4,6 @@ distilabel reads the annotations of steps as objects, so there are no postponed 
 """
 
 import json
-import os
 import resource
 import tempfile
 import time
@@ -57,35 +56,35 @@ class Render(Step):
         yield inputs
 
 
-def run_pipeline(job: dict[str, Any], n_rows: int) -> tuple[float, float, list[str]]:
-    """Wall and processor seconds of one run, and its texts."""
-    batch = job["distilabel_batch"]
+def run_pipeline(job: dict[str, Any], n_rows: int) -> tuple[float, list[str]]:
+    """Wall seconds of one run, and its texts."""
+    batch = job["batch"]
     with tempfile.TemporaryDirectory() as folder:
         with Pipeline(name=f"render-{n_rows}", cache_dir=folder) as pipeline:
             reader = ReadRows(name="read", path=job["rows"], n_rows=n_rows, batch_size=batch)
             reader >> Render(name="render", job=job["path"], input_batch_size=batch)
-        before, started = os.times(), time.perf_counter()
+        started = time.perf_counter()
         result = pipeline.run(use_cache=False)["default"]["train"]
-        wall, after = time.perf_counter() - started, os.times()
+        wall = time.perf_counter() - started
         turns = zip(result["user"], result["assistant"], strict=True)
         texts = [f"{user}{TURN_END}{assistant}" for user, assistant in turns]
-    return wall, sum(after[:4]) - sum(before[:4]), texts
+    return wall, texts
 
 
 def run_distilabel(job: dict[str, Any]) -> dict[str, Any]:
     """A generator step and a rendering step; once with one batch for the start-up, once with all rows."""
-    n_rows = min(job["distilabel_rows"], pq.read_metadata(job["rows"]).num_rows)
-    start_wall, start_cpu, _ = run_pipeline(job, job["distilabel_batch"])
-    wall, cpu, texts = run_pipeline(job, n_rows)
-    beyond = (n_rows - job["distilabel_batch"]) / n_rows
+    n_rows = min(job["n_rows"], pq.read_metadata(job["rows"]).num_rows)
+    start_wall, _ = run_pipeline(job, job["batch"])
+    wall, texts = run_pipeline(job, n_rows)
+    beyond = (n_rows - job["batch"]) / n_rows
     return {
         "rows": n_rows,
         "digest": digest_of(texts),
         "peak_mib": peak_mib() + peak_mib(resource.RUSAGE_CHILDREN),
         "start_up_s": start_wall,
         # What the rows beyond the first batch took, scaled up to all rows: start-up left out.
-        "render": {"wall_s": (wall - start_wall) / beyond, "cpu_s": (cpu - start_cpu) / beyond},
-        "whole": {"wall_s": wall, "cpu_s": cpu},
+        "render": {"wall_s": (wall - start_wall) / beyond},
+        "whole": {"wall_s": wall},
     }
 
 

@@ -13,7 +13,7 @@ from ecglm.synth.database import LockedConnection, quote_identifier
 from ecglm.synth.guideline_sql import findings_sql, relation_tables, unsure_absence_sql
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure.dictionary import measurements
-from ecglm.synth.reports import REPORTS_SQL
+from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 
 ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons")
@@ -26,6 +26,12 @@ _CERTAINTY_PHRASE = (
     " WHEN 'not_excluded' THEN name || ' (cannot be excluded)' WHEN 'unknown' THEN name || ' (likelihood not given)'"
     " ELSE phrase END"
 )
+
+_SUREST_FIRST = (
+    "CASE certainty WHEN 'probable' THEN 1 WHEN 'possible' THEN 2 WHEN 'not_excluded' THEN 3 WHEN 'unknown' THEN 4"
+    " ELSE 0 END, label_index"
+)
+"""Order of statements in a sentence: `possible` before one statement must not seem to qualify those after it."""
 
 _ANNOTATION = (
     "CASE WHEN ecg_id LIKE 'simulated:%' THEN 'the simulator''s annotation'"
@@ -98,7 +104,7 @@ WHERE NOT EXISTS (SELECT 1 FROM labels p WHERE p.ecg_id = n.ecg_id AND p.code = 
   AND NOT EXISTS (SELECT 1 FROM unsure u WHERE u.ecg_id = n.ecg_id AND u.code = n.code)
 """
 
-_NORMAL = """
+_NORMAL = f"""
 CREATE TABLE normality AS
 WITH exceptions AS (
     SELECT ecg_id, 0 AS part, label_index AS place, certainty_phrase AS words FROM labels
@@ -113,6 +119,9 @@ WITH exceptions AS (
       AND ecg_id NOT IN (SELECT ecg_id FROM labels WHERE code IN ('PVC', 'PAC', 'PRC(S)', 'BIGU', 'TRIGU'))
     UNION ALL
     SELECT ecg_id, 3, 0, 'a pacemaker' FROM measured_ecgs WHERE pacemaker
+    UNION ALL
+    SELECT ecg_id, 4, 0, 'a further remark in the report' FROM measured_ecgs
+    WHERE {REMARK_SQL}
 )
 SELECT n.ecg_id, x.words IS NULL AND n.likelihood >= 80 AS normal_assertable, x.words AS normal_exceptions
 FROM (SELECT ecg_id, likelihood FROM labels WHERE code = 'NORM') n
@@ -132,7 +141,7 @@ def _leads_text(column: str) -> str:
 def _kind_text(kind: str, name: str) -> str:
     chosen = f"list_contains(kinds, '{kind}') AND code <> 'NORM'"
     return (
-        f"and_join(list(certainty_phrase ORDER BY label_index) FILTER ({chosen})) AS {name}_text,"
+        f"and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST}) FILTER ({chosen})) AS {name}_text,"
         f" coalesce(list(code ORDER BY label_index) FILTER (list_contains(kinds, '{kind}')), []) AS {name}_codes"
     )
 
@@ -142,7 +151,7 @@ CREATE TABLE facts AS
 WITH stated AS (
     SELECT ecg_id, {_kind_text("rhythm", "rhythm")}, {_kind_text("diagnostic", "diagnostic")},
            {_kind_text("form", "form")},
-           and_join(list(certainty_phrase ORDER BY label_index)
+           and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
                     FILTER (code <> 'NORM')) AS statements_text,
            list(code ORDER BY label_index) AS codes,
            coalesce(list(code ORDER BY label_index) FILTER (certainty IN ('stated', 'certain', 'probable')), [])

@@ -57,6 +57,32 @@ _LONG_ENOUGH_TO_BE_CUT = 200
 _SHORTEST = 10
 
 
+_PLAIN = "|".join(
+    (
+        r"4\.46|unbest.tigter bericht|edit:.*$|trace only( requested)?",
+        r"sinus ?rhythm(us|en)?|sinusrytm|sinus ?arr?h?ythmi[ea]|sinus arytmi|sinus arrhythmia",
+        r"lagetyp( in anbetracht des alters)? normal",
+        r"(überdrehter |ueberdrehter )?(links|rechts|steil|indifferenz|horizontal)typ",
+        r"\b(llt|mlt|slt|rlt|ült|lt|it|st|mt|rt|sr|rechts|links)\b",
+        r"(borderline |slight )?(left|right)ward axis|(borderline )?left axis( deviation)?",
+        r"vänster el-axel|höger el-axel|horisontalställd el-axel",
+        r"sonst|otherwise|eljest|i övrigt|normale?s? ekg|normalt ekg|normal ecg|ekg normal|normal",
+        r"tracing is( within)?|within normal limits",
+        r"no definite (pathology|diagnostic features)|inget säkert patologiskt",
+        r"for age|marked|minor|probably|the|with|tracing|remains|unremarkable",
+        r"r-s ..?bergang in v ableitungen nach (rechts|links) verschoben",
+        r"r-s transition zone in v leads displaced to the (right|left)",
+        r"bröstavledningarnas r-s transition förskjuten\s+åt (höger|vänster)",
+        r"\bob\b|o\.b\.",
+    )
+)
+"""What a German, English or Swedish report of a normal ECG says; filler words too, so that only a finding is left."""
+
+_REST_OF_REPORT = f"regexp_replace(lower(report), {quote_text(_PLAIN)}, ' ', 'g')"
+REMARK_SQL = f"(report IS NOT NULL AND trim(regexp_replace({_REST_OF_REPORT}, '[ .,()\\-:]+', ' ', 'g')) <> '')"
+"""Whether a source report says more than that the ECG is normal."""
+
+
 def _replaced(expression: str, rules: tuple[tuple[str, str], ...]) -> str:
     for pattern, replacement in rules:
         expression = f"regexp_replace({expression}, {quote_text(pattern)}, {quote_text(replacement)}, 'g')"

@@ -363,9 +363,9 @@ def test_a_gigabyte_of_output_is_stopped(workshop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("sql", "named"),
     [
-        ("DROP TABLE facts", "parsed"),
-        ("COPY facts TO '{outside}'", "parsed"),
-        ("SELECT 1 AS ecg_id; DELETE FROM facts", "parsed"),
+        ("DROP TABLE facts", "exactly one SELECT"),
+        ("COPY facts TO '{outside}'", "exactly one SELECT"),
+        ("SELECT 1 AS ecg_id; DELETE FROM facts", "exactly one SELECT"),
         ("SELECT * FROM read_csv('/etc/passwd')", "files, network and settings cannot be reached"),
         ("SELECT content AS ecg_id FROM read_text('/etc/passwd')", "files, network and settings cannot be reached"),
         ("SELECT ecg_id, no_such_column AS rate_text FROM facts", "no_such_column"),

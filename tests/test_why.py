@@ -46,12 +46,10 @@ def test_a_pair_of_every_family_is_made_again_byte_for_byte(corpus: Path, family
 
 
 @pytest.mark.slow
-def test_a_pair_of_every_template_is_made_again_byte_for_byte(corpus: Path) -> None:
+def test_a_pair_of_every_fourth_template_is_made_again_byte_for_byte(corpus: Path) -> None:
     opened = Corpus.open(corpus)
-    differences = {
-        template_id: explain(opened, pair_id).difference
-        for template_id, pair_id in first_of_each(corpus, "template_id").items()
-    }
+    chosen = sorted(first_of_each(corpus, "template_id").items())[::4]
+    differences = {template_id: explain(opened, pair_id).difference for template_id, pair_id in chosen}
     assert {template_id: text for template_id, text in differences.items() if text} == {}
 
 

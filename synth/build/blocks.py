@@ -77,7 +77,7 @@ def block_done(work: Path, number: int) -> dict[str, Any] | None:
 @cache
 def guidelines_of_worker(folder: Path | None) -> GuidelineSet:
     """The guidelines, read once by each process of a build."""
-    return load_guidelines(folder)
+    return load_guidelines(folder, check_sql=False)
 
 
 def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str, Any]:
