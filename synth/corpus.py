@@ -25,6 +25,7 @@ TABLES = ("ecgs", "labels", "measurements", "findings", "pairs", "rejected", "te
 
 ROW_GROUP_ROWS = 32_768
 ROWS_PER_FILE = 524_288
+_MANIFEST_KEYS = ("attribution", "config", "content_fingerprint", "counts", "rejected_reasons", "skipped", "templates")
 _UNIQUE_COLUMNS = ("pair_id", "content_hash")
 
 
@@ -137,6 +138,8 @@ class Corpus:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             version = manifest["schema_version"]
             sizes = {str(name): int(entry["bytes"]) for name, entry in dict(manifest["files"]).items()}
+            for key in _MANIFEST_KEYS:
+                manifest[key]
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{path}: not a corpus manifest ({error}); build the corpus again") from error
         if version != SCHEMA_VERSION:

@@ -98,7 +98,7 @@ def test_what_needs_ptbxl_runs_on_a_part_of_it(ptbxl_part: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_what_the_documents_show_runs_as_it_stands(tmp_path: Path) -> None:
     assert DOCUMENTS
-    run_all(["synth build --simulated 60 --out corpus"], tmp_path)
+    run_all(["synth build --simulated 40 --workers 1 --out corpus"], tmp_path)
     for document in DOCUMENTS:
         run_all([command for command in runnable(document) if command not in runnable()], tmp_path)
         for block in blocks(document.read_text(), "python"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,6 +85,7 @@ CREATE TABLE decided AS SELECT evidence_key(ecg_id, code, item) AS key, met FROM
            CASE verdict WHEN 'met' THEN true WHEN 'not_met' THEN false END AS met
     FROM findings WHERE len(evidence) > 0)
 """
+_PAIR_VIEWS = frozenset(("pairs", "messages", "pair_ecgs", "pair_evidence"))
 _SMALL_TABLES = ("ecgs", "labels", "templates", "guidelines")
 _DERIVED = ("messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
 _KNOWN_NEEDS = frozenset((*TABLES, *_DERIVED))
@@ -172,18 +174,18 @@ def run_checks(
 
 def _run_sql(corpus: Corpus, checks: Sequence[Check], progress: Progress | None) -> dict[str, _Problems]:
     found = {check.name: _Problems() for check in checks}
+    by_pair = [check for check in checks if check.scope == "pair"]
+    alone = [check for check in by_pair if check.needs and _PAIR_VIEWS.issuperset(check.needs)]
+    joined = [check for check in by_pair if check not in alone]
     needed = {name for check in checks for name in check.needs}
-    with _connect(corpus, needed) as connection:
+    with _connect(corpus, needed) as connection, _connect_alone() as beside, ThreadPoolExecutor(1) as thread:
         _refuse_broken(checks, connection)
-        by_pair = [check for check in checks if check.scope == "pair"]
         for part in pair_parts(corpus, progress) if by_pair else ():
-            connection.register("pairs", part)
-            for check in by_pair:
-                _apply(check, connection, found[check.name])
-        connection.register("pairs", corpus.table("pairs"))
-        for check in checks:
-            if check.scope == "corpus":
-                _apply(check, connection, found[check.name])
+            waiting = thread.submit(_apply_all, alone, beside, part, found)
+            _apply_all(joined, connection, part, found)
+            waiting.result()
+        of_corpus = [check for check in checks if check.scope == "corpus"]
+        _apply_all(of_corpus, connection, corpus.table("pairs"), found)
     return found
 
 
@@ -263,6 +265,13 @@ def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
     return LockedConnection(tables, setup=setup, memory_limit=f"{memory_mb}MB", timeout_s=_TIMEOUT_S, threads=2)
 
 
+def _connect_alone() -> LockedConnection:
+    """A second connection for checks that need nothing but the pairs: it works beside the first."""
+    return LockedConnection(
+        {"pairs": PAIRS.empty_table()}, setup=_SETUP, memory_limit=f"{_MEMORY_MB // 2}MB", timeout_s=_TIMEOUT_S
+    )
+
+
 def _meanings_table() -> pa.Table:
     rows = [
         {"template_id": template_id, "answer": answer, "meaning": meaning, "named_answers": list(answers)}
@@ -330,6 +339,14 @@ def _refuse_broken(checks: Iterable[Check], connection: LockedConnection) -> Non
             connection.columns(check.sql)
         except QueryError as error:
             raise DefinitionError(f"check {check.name}: {error}") from error
+
+
+def _apply_all(
+    checks: Iterable[Check], connection: LockedConnection, pairs: Any, found: Mapping[str, _Problems]
+) -> None:
+    connection.register("pairs", pairs)
+    for check in checks:
+        _apply(check, connection, found[check.name])
 
 
 def _apply(check: Check, connection: LockedConnection, found: _Problems) -> None:
