@@ -106,7 +106,7 @@ WHERE NOT EXISTS (SELECT 1 FROM labels p WHERE p.ecg_id = n.ecg_id AND p.code = 
 
 _NORMAL = f"""
 CREATE TABLE normality AS
-WITH exceptions AS (
+WITH named AS (
     SELECT ecg_id, 0 AS part, label_index AS place, certainty_phrase AS words FROM labels
     WHERE code <> 'NORM' AND (list_contains(kinds, 'diagnostic') OR list_contains(kinds, 'form')
                               OR code NOT IN ('SR', 'SARRH'))
@@ -119,9 +119,11 @@ WITH exceptions AS (
       AND ecg_id NOT IN (SELECT ecg_id FROM labels WHERE code IN ('PVC', 'PAC', 'PRC(S)', 'BIGU', 'TRIGU'))
     UNION ALL
     SELECT ecg_id, 3, 0, 'a pacemaker' FROM measured_ecgs WHERE pacemaker
+), exceptions AS (
+    FROM named
     UNION ALL
     SELECT ecg_id, 4, 0, 'a further remark in the report' FROM measured_ecgs
-    WHERE {REMARK_SQL}
+    WHERE {REMARK_SQL} AND ecg_id NOT IN (SELECT ecg_id FROM named)
 )
 SELECT n.ecg_id, x.words IS NULL AND n.likelihood >= 80 AS normal_assertable, x.words AS normal_exceptions
 FROM (SELECT ecg_id, likelihood FROM labels WHERE code = 'NORM') n

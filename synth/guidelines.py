@@ -170,7 +170,7 @@ class GuidelineSet:
         """Full reference with DOI and section."""
         source = self.sources[cite.source]
         link = f"doi:{source.doi}" if source.doi else source.url
-        return f"{source.authors}. {source.title}. {source.journal} ({source.year}). {link}. {cite.section}"
+        return f"{source.authors.rstrip('.')}. {source.title}. {source.journal} ({source.year}). {link}. {cite.section}"
 
 
 def load_guidelines(folder: Path | None = None, *, check_sql: bool = True) -> GuidelineSet:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -79,15 +80,24 @@ _SETUP = (
     ' AS hash(ecg_id, code, item.name, item.value, item.unit, item."limit")',
     "CREATE MACRO measured_key(ecg_id, name, value) AS hash(ecg_id, name, value)",
 )
+_TEXTS = pa.schema(
+    {
+        "pair_id": pa.string(),
+        "template_id": pa.string(),
+        "role": pa.string(),
+        "content": pa.string(),
+        "times": pa.int64(),
+    }
+)
 _DECIDED = """
 CREATE TABLE decided AS SELECT evidence_key(ecg_id, code, item) AS key, met FROM (
     SELECT ecg_id, code, unnest(evidence) AS item,
            CASE verdict WHEN 'met' THEN true WHEN 'not_met' THEN false END AS met
     FROM findings WHERE len(evidence) > 0)
 """
-_PAIR_VIEWS = frozenset(("pairs", "messages", "pair_ecgs", "pair_evidence"))
+_PAIR_VIEWS = frozenset(("pairs", "texts", "messages", "pair_ecgs", "pair_evidence"))
 _SMALL_TABLES = ("ecgs", "labels", "templates", "guidelines")
-_DERIVED = ("messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
+_DERIVED = ("texts", "messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
 _KNOWN_NEEDS = frozenset((*TABLES, *_DERIVED))
 
 
@@ -96,7 +106,7 @@ class Check:
     """One data test: a SELECT of the rows that are wrong.
 
     Scope `pair`: every pair is judged by itself, so the SELECT runs on one part of the pairs after another.
-    Scope `corpus`: the SELECT sees all pairs at once.
+    Scope `corpus`: the SELECT sees all pairs at once. A row that stands for several says so in a column `times`.
     """
 
     name: str
@@ -179,13 +189,15 @@ def _run_sql(corpus: Corpus, checks: Sequence[Check], progress: Progress | None)
     joined = [check for check in by_pair if check not in alone]
     needed = {name for check in checks for name in check.needs}
     with _connect(corpus, needed) as connection, _connect_alone() as beside, ThreadPoolExecutor(1) as thread:
-        _refuse_broken(checks, connection)
+        totals = _totals(checks, connection)
         for part in pair_parts(corpus, progress) if by_pair else ():
-            waiting = thread.submit(_apply_all, alone, beside, part, found)
-            _apply_all(joined, connection, part, found)
+            tables = {"pairs": part, "texts": texts_of(part)}
+            waiting = thread.submit(_apply_all, alone, beside, tables, totals, found)
+            _apply_all(joined, connection, tables, totals, found)
             waiting.result()
+        pa.default_memory_pool().release_unused()
         of_corpus = [check for check in checks if check.scope == "corpus"]
-        _apply_all(of_corpus, connection, corpus.table("pairs"), found)
+        _apply_all(of_corpus, connection, {"pairs": corpus.table("pairs")}, totals, found)
     return found
 
 
@@ -229,6 +241,8 @@ def _read_check(path: Path) -> Check:
     if scope not in _SCOPES:
         raise DefinitionError(f"{path}: scope is {scope!r}; expected {' or '.join(_SCOPES)}")
     needs = tuple(name.strip() for name in header.get("needs", "").split(",") if name.strip())
+    if scope == "corpus" and "texts" in needs:
+        raise DefinitionError(f"{path}: texts are there for `-- scope: pair` only; use messages")
     unknown = sorted(set(needs) - _KNOWN_NEEDS)
     if unknown:
         raise DefinitionError(f"{path}: needs {', '.join(unknown)}; known are {', '.join(sorted(_KNOWN_NEEDS))}")
@@ -254,7 +268,7 @@ def answer_meanings() -> dict[str, dict[str, list[str]]]:
 def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
     tables: dict[str, Any] = dict(corpus.tables())
     tables |= {name: tables[name].to_table() for name in _SMALL_TABLES}
-    tables["meanings"] = _meanings_table()
+    tables |= {"meanings": _meanings_table(), "texts": _TEXTS.empty_table()}
     setup = list(_SETUP)
     if "decided" in needed:
         setup.append(_DECIDED)
@@ -268,7 +282,10 @@ def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
 def _connect_alone() -> LockedConnection:
     """A second connection for checks that need nothing but the pairs: it works beside the first."""
     return LockedConnection(
-        {"pairs": PAIRS.empty_table()}, setup=_SETUP, memory_limit=f"{_MEMORY_MB // 2}MB", timeout_s=_TIMEOUT_S
+        {"pairs": PAIRS.empty_table(), "texts": _TEXTS.empty_table()},
+        setup=_SETUP,
+        memory_limit=f"{_MEMORY_MB // 2}MB",
+        timeout_s=_TIMEOUT_S,
     )
 
 
@@ -333,25 +350,56 @@ def pair_parts(corpus: Corpus, progress: Progress | None = None) -> Iterator[pa.
         yield pa.Table.from_batches(waiting, schema=PAIRS)
 
 
-def _refuse_broken(checks: Iterable[Check], connection: LockedConnection) -> None:
+def texts_of(pairs: pa.Table) -> pa.Table:
+    """Every message text of the pairs once, with a pair that says it and how often it is said.
+
+    Most messages are said many times, so that reading texts is several times quicker than reading messages.
+    """
+    messages = pairs["messages"].combine_chunks()
+    pair, said = pc.list_parent_indices(messages), messages.flatten()
+    encoded = pc.struct_field(said, "content").dictionary_encode(null_encoding="encode")
+    _, first, times = np.unique(encoded.indices.to_numpy(), return_index=True, return_counts=True)
+    place = pc.take(pair, pa.array(first))
+    return pa.table(
+        {
+            "pair_id": pairs["pair_id"].take(place),
+            "template_id": pairs["template_id"].take(place),
+            "role": pc.struct_field(said, "role").take(pa.array(first)),
+            "content": pc.struct_field(said, "content").take(pa.array(first)),
+            "times": pa.array(times, pa.int64()),
+        },
+        schema=_TEXTS,
+    )
+
+
+def _totals(checks: Iterable[Check], connection: LockedConnection) -> dict[str, str]:
+    """For each check the expression that counts its bad rows; a check whose SQL cannot run is refused."""
+    totals = {}
     for check in checks:
         try:
-            connection.columns(check.sql)
+            columns = connection.columns(check.sql)
         except QueryError as error:
             raise DefinitionError(f"check {check.name}: {error}") from error
+        totals[check.name] = "coalesce(sum(times), 0)::BIGINT" if "times" in columns else "count(*)"
+    return totals
 
 
 def _apply_all(
-    checks: Iterable[Check], connection: LockedConnection, pairs: Any, found: Mapping[str, _Problems]
+    checks: Iterable[Check],
+    connection: LockedConnection,
+    tables: Mapping[str, Any],
+    totals: Mapping[str, str],
+    found: Mapping[str, _Problems],
 ) -> None:
-    connection.register("pairs", pairs)
+    for name, table in tables.items():
+        connection.register(name, table)
     for check in checks:
-        _apply(check, connection, found[check.name])
+        _apply(check, connection, totals[check.name], found[check.name])
 
 
-def _apply(check: Check, connection: LockedConnection, found: _Problems) -> None:
+def _apply(check: Check, connection: LockedConnection, total: str, found: _Problems) -> None:
     try:
-        n_bad = connection.select(f"SELECT count(*) AS n FROM (\n{check.sql}\n)")["n"][0].as_py()
+        n_bad = connection.select(f"SELECT {total} AS n FROM (\n{check.sql}\n)")["n"][0].as_py()
         wanted = min(N_EXAMPLES - len(found.examples), n_bad)
         if wanted > 0:
             rows = connection.select(f"SELECT * FROM (\n{check.sql}\n) ORDER BY ALL LIMIT {wanted}")

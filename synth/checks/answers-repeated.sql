@@ -3,4 +3,4 @@
 -- scope: pair
 -- needs: pairs
 SELECT pair_id, template_id, answers, options FROM pairs
-WHERE len(list_distinct(answers)) <> len(answers) OR len(list_distinct(options)) <> len(options) OR len(options) = 1
+WHERE list_unique(answers) <> len(answers) OR list_unique(options) <> len(options) OR len(options) = 1

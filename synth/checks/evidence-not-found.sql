@@ -2,25 +2,26 @@
 -- severity: error
 -- scope: pair
 -- needs: pair_evidence, decided, measured
-WITH named AS (
+WITH items AS MATERIALIZED (
     -- "HR__Global (first)" is the value of the first ECG of two
-    SELECT *, regexp_replace(evidence.name, ' \((first|second)\)$', '') AS name,
+    SELECT *, row_number() OVER () AS item, regexp_replace(evidence.name, ' \((first|second)\)$', '') AS name,
            CASE WHEN ends_with(evidence.name, ' (first)') THEN ecg_ids[1:1]
                 WHEN ends_with(evidence.name, ' (second)') THEN ecg_ids[2:2] ELSE ecg_ids END AS meant
     FROM pair_evidence
 ),
-keyed AS (
-    SELECT p.pair_id, p.template_id, p.ecg_ids, p.evidence, measured_key(e.ecg_id, p.name, p.evidence.value) AS key
-    FROM named AS p, unnest(p.meant) AS e(ecg_id)
-    UNION ALL
-    SELECT p.pair_id, p.template_id, p.ecg_ids, p.evidence, evidence_key(e.ecg_id, c.code, p.evidence)
-    FROM named AS p, unnest(p.meant) AS e(ecg_id), unnest(p.sources) AS c(code)
-    WHERE p.evidence."limit" IS NOT NULL
+measured_keys AS MATERIALIZED (
+    SELECT i.item, measured_key(e.ecg_id, i.name, i.evidence.value) AS key
+    FROM items AS i, unnest(i.meant) AS e(ecg_id)
 ),
-known AS (
-    SELECT key FROM measured SEMI JOIN keyed USING (key)
-    UNION
-    SELECT key FROM decided SEMI JOIN keyed USING (key)
+known_values AS (SELECT DISTINCT key FROM measured SEMI JOIN measured_keys USING (key)),
+values_found AS (SELECT item FROM measured_keys SEMI JOIN known_values USING (key)),
+decided_keys AS MATERIALIZED (
+    SELECT i.item, evidence_key(e.ecg_id, c.code, i.evidence) AS key
+    FROM (SELECT * FROM items ANTI JOIN values_found USING (item)) AS i,
+         unnest(i.meant) AS e(ecg_id), unnest(i.sources) AS c(code)
+    WHERE i.evidence."limit" IS NOT NULL
 ),
-found AS (SELECT k.*, n.key IS NOT NULL AS is_known FROM keyed AS k LEFT JOIN known AS n USING (key))
-SELECT pair_id, template_id, ecg_ids, evidence FROM found GROUP BY ALL HAVING NOT bool_or(is_known)
+known_findings AS (SELECT DISTINCT key FROM decided SEMI JOIN decided_keys USING (key)),
+findings_found AS (SELECT item FROM decided_keys SEMI JOIN known_findings USING (key))
+SELECT pair_id, template_id, ecg_ids, evidence
+FROM items ANTI JOIN values_found USING (item) ANTI JOIN findings_found USING (item)

@@ -1,8 +1,8 @@
 -- description: A message with template syntax in it, or with a missing value printed as None, nan, null or <NA>.
 -- severity: error
 -- scope: pair
--- needs: messages
-SELECT pair_id, template_id, turn, role, content FROM messages
+-- needs: texts
+SELECT pair_id, template_id, role, times, content FROM texts
 WHERE contains(content, '{') OR contains(content, '}') OR contains(content, '{%') OR contains(content, '<NA>')
    OR contains(content, '\n')
    OR (regexp_matches(content, '(?i)\b(?:none|nan|null|nil|undefined|inf)\b')
