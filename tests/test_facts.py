@@ -281,7 +281,7 @@ def test_findings_are_those_that_could_be_assessed(made: Made) -> None:
     (finding,) = [row for row in made.rows("findings", "long-pr") if row["code"] == "LONG"]
     assert finding["evidence_text"] == "PR interval 230 ms (limit > 200 ms)"
     assert (finding["labelled"], finding["certainty"]) == (True, "certain")
-    assert finding["citation"] == "Smith et al. 2020, page 1"
+    assert finding["citation"] == "Smith and Jones 2020, page 1"
     (other,) = [row for row in made.rows("findings", "long-pr") if row["code"] == "SHORT"]
     assert (other["verdict"], other["labelled"], other["certainty"]) == ("not_met", False, None)
 
