@@ -80,6 +80,14 @@ _SETUP = (
     ' AS hash(ecg_id, code, item.name, item.value, item.unit, item."limit")',
     "CREATE MACRO measured_key(ecg_id, name, value) AS hash(ecg_id, name, value)",
 )
+# 64-bit hashes that find what occurs twice without holding all pairs: `said` by whom it is about, `asked` and `answered`
+# of closed questions with one answer turn.
+_PAIR_KEYS = """
+SELECT hash(pair_id) AS pair, hash(content_hash, ecg_ids) AS said,
+       CASE WHEN len(messages) = 2 AND (len(options) > 0 OR len(vocabulary) > 0)
+            THEN hash(ecg_ids, messages[1].content) END AS asked, hash(list_sort(answers)) AS answered
+FROM pairs LEFT JOIN templates USING (template_id)
+"""
 _TEXTS = pa.schema(
     {
         "pair_id": pa.string(),
@@ -89,6 +97,7 @@ _TEXTS = pa.schema(
         "times": pa.int64(),
     }
 )
+_NO_PAIR_KEYS = pa.schema([(name, pa.uint64()) for name in ("pair", "said", "asked", "answered")]).empty_table()
 _DECIDED = """
 CREATE TABLE decided AS SELECT evidence_key(ecg_id, code, item) AS key, met FROM (
     SELECT ecg_id, code, unnest(evidence) AS item,
@@ -97,7 +106,7 @@ CREATE TABLE decided AS SELECT evidence_key(ecg_id, code, item) AS key, met FROM
 """
 _PAIR_VIEWS = frozenset(("pairs", "texts", "messages", "pair_ecgs", "pair_evidence"))
 _SMALL_TABLES = ("ecgs", "labels", "templates", "guidelines")
-_DERIVED = ("texts", "messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
+_DERIVED = ("pair_keys", "texts", "messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
 _KNOWN_NEEDS = frozenset((*TABLES, *_DERIVED))
 
 
@@ -190,14 +199,17 @@ def _run_sql(corpus: Corpus, checks: Sequence[Check], progress: Progress | None)
     needed = {name for check in checks for name in check.needs}
     with _connect(corpus, needed) as connection, _connect_alone() as beside, ThreadPoolExecutor(1) as thread:
         totals = _totals(checks, connection)
-        for part in pair_parts(corpus, progress) if by_pair else ():
+        keys: list[pa.Table] = []
+        for part in pair_parts(corpus, progress) if by_pair or "pair_keys" in needed else ():
             tables = {"pairs": part, "texts": texts_of(part)}
             waiting = thread.submit(_apply_all, alone, beside, tables, totals, found)
             _apply_all(joined, connection, tables, totals, found)
+            if "pair_keys" in needed:
+                keys.append(connection.select(_PAIR_KEYS))
             waiting.result()
-        pa.default_memory_pool().release_unused()
+        tables = {"pairs": corpus.table("pairs")} | ({"pair_keys": pa.concat_tables(keys)} if keys else {})
         of_corpus = [check for check in checks if check.scope == "corpus"]
-        _apply_all(of_corpus, connection, {"pairs": corpus.table("pairs")}, totals, found)
+        _apply_all(of_corpus, connection, tables, totals, found)
     return found
 
 
@@ -268,7 +280,7 @@ def answer_meanings() -> dict[str, dict[str, list[str]]]:
 def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
     tables: dict[str, Any] = dict(corpus.tables())
     tables |= {name: tables[name].to_table() for name in _SMALL_TABLES}
-    tables |= {"meanings": _meanings_table(), "texts": _TEXTS.empty_table()}
+    tables |= {"meanings": _meanings_table(), "texts": _TEXTS.empty_table(), "pair_keys": _NO_PAIR_KEYS}
     setup = list(_SETUP)
     if "decided" in needed:
         setup.append(_DECIDED)
