@@ -21,21 +21,11 @@ _LICENCE_IDS = {
     "apache-2.0": "apache-2.0",
 }
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_SIMULATED_LIMIT = """\
+- The ECGs are computed, of no patient: good for trying things out and for tests against a known truth, not for training
+  a model that is meant to read real ECGs.
+"""
 _SOURCE_TITLES = {"ptbxl": "PTB-XL", "simulated": "simulated ECGs"}
-
-_REASONS = {
-    "abnormality_not_certain_enough": "the abnormal statements are not certain enough to call the tracing abnormal",
-    "annotation_doubtful": "the source itself marks the annotation as doubtful",
-    "certainty_too_low": "the statement is only possible, or merely not excluded",
-    "certainty_unknown": "the likelihood of the statement is not given",
-    "contradicted_by_measurement": "a defining criterion of the statement was measured and is not met",
-    "criterion_met_but_statement_absent": "a criterion is met although the statement was not made",
-    "crosses_split": "its ECGs belong to different splits",
-    "flat_lead": "a lead of the waveform is flat",
-    "no_diagnostic_statement": "the record has no diagnostic statement",
-    "normal_not_certain_enough": "the normal label has a likelihood below 80",
-    "suggested_by_measurement": "measurements suggest a statement that was not made, so its absence is not asserted",
-}
 
 
 def write_card(root: Path, manifest: Mapping[str, Any]) -> None:
@@ -58,7 +48,7 @@ def card_text(root: Path, manifest: Mapping[str, Any]) -> str:
         _templates(templates),
         _rejected(manifest),
         _sources(manifest),
-        _limits(),
+        _limits(manifest),
         _citing(manifest),
     )
     return f"---\n{front}---\n\n" + "\n\n".join(section.strip() for section in sections) + "\n"
@@ -158,8 +148,9 @@ ecgs = load_dataset("path/to/this/folder", "ecgs")["ecgs"]
 
 Each row of a pair holds `messages` (a list of `role` and `content`, user and assistant in turn), the short `answers`,
 the `options` of a choice, and the ECGs it is about in `ecg_ids`, oldest first. Pairs of the family `knowledge` are
-about no ECG. The other tables are further configurations: {shown}. `ecgs.signal_path` leads from an ECG to its
-waveform, relative to the folder of the source. {where}
+about no ECG. `ecgs.signal_path` leads from an ECG to its waveform, relative to the folder of the source. {where}
+
+The other tables are further configurations: {shown}.
 
 `synth query FOLDER SQL` asks the corpus in SQL, `synth test FOLDER` runs its data tests, and
 `synth why FOLDER PAIR_ID` shows what stands behind one pair.
@@ -226,12 +217,13 @@ def _rejected(manifest: Mapping[str, Any]) -> str:
     if not reasons:
         return "## What was rejected\n\nNothing."
     rows = [
-        [f"`{reason}`", _REASONS.get(reason, reason.replace("_", " ")), f"{count:,}"]
+        [reason.replace("_", " "), f"{count:,}"]
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     ]
     return (
-        "## What was rejected\n\nRows that would have made a doubtful pair, each kept in the table `rejected` with its"
-        " reason:\n\n" + _table(["reason", "meaning", "rows"], rows)
+        "## What was rejected\n\nRows that would have made a doubtful pair, and records that could not be used. Each is"
+        " kept in the table `rejected`, with its ECGs, its template and the reason:\n\n"
+        + _table(["reason", "rows"], rows)
     )
 
 
@@ -252,23 +244,25 @@ def _sources(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _limits() -> str:
-    return """
+def _limits(manifest: Mapping[str, Any]) -> str:
+    simulated = manifest["config"]["source"] == "simulated"
+    return f"""
 ## Intended use and limits
 
 For training and testing models that read ECGs, and for research on such models. **Not for clinical use**: neither the
 corpus nor a model trained on it may guide the care of a patient.
 
 - Statements are true *as annotated*. Annotations carry the errors and the habits of their annotators; some were never
-  validated by a second person. Where a measurement contradicts a statement by its definition, no pair was made.
+  validated by a second person. Where a measurement contradicts a statement by its definition, no pair asserts the
+  statement; some pairs are about the disagreement itself.
 - That a statement is absent means that it was not annotated and that nothing annotated implies it, not that it was
   excluded by an examination. Absence is asserted sparingly.
-- Measured values come from an algorithm on a 10-second recording, not from a cardiologist's calipers.
+- Measured values come from an algorithm on a short recording, not from a cardiologist's calipers.
 - Criteria are published rules in short form. They hold for the populations their sources studied, and most were
   derived in adults.
 - Ages over 89 are not given; recording dates are not printed.
 - The wording is limited to the templates: variety of language is far below that of real questions.
-"""
+{_SIMULATED_LIMIT if simulated else ""}"""
 
 
 def _citing(manifest: Mapping[str, Any]) -> str:

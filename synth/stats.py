@@ -28,6 +28,7 @@ _BATCH_ROWS = 16_384
 _COLUMNS = ("ecg_ids", "split", "family", "question_type", "messages", "answers", "codes", "template_id")
 _MISSING_MATPLOTLIB = "the picture needs matplotlib, which is not installed: pip install 'ecglm[bench]'"
 
+_SHOWN_TEMPLATES = 45
 _FAINT, _INK = "#d9d9d9", "#222222"
 _SPLIT_COLOURS = {"train": "#3b6ea5", "validation": "#e0a030", "test": "#b5443c"}
 
@@ -356,8 +357,13 @@ def _draw_codes(axes: Axes, stats: Mapping[str, Any]) -> None:
 
 
 def _draw_templates(axes: Axes, stats: Mapping[str, Any]) -> None:
-    templates = list(stats["templates"].items())[:60]
-    _bars(axes, [name for name, _ in templates], [count for _, count in templates], "Pairs by template", "#5b8c5a")
+    templates = list(stats["templates"].items())[:_SHOWN_TEMPLATES]
+    of = (
+        f" ({_SHOWN_TEMPLATES} largest of {len(stats['templates'])})"
+        if len(stats["templates"]) > len(templates)
+        else ""
+    )
+    _bars(axes, [name for name, _ in templates], [count for _, count in templates], f"Pairs by template{of}", "#5b8c5a")
     axes.margins(y=0.005)
 
 

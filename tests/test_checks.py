@@ -74,6 +74,10 @@ def answered(template_id: str, answer: str) -> Callable[[dict[str, Any]], object
     return lambda row: row["template_id"] == template_id and row["answers"][:1] == [answer]
 
 
+def opposite(text: str) -> str:
+    return text.removeprefix("-") if text.startswith("-") else f"-{text}"
+
+
 def another_option(row: dict[str, Any]) -> list[str]:
     return [next(option for option in row["options"] if option not in row["answers"])]
 
@@ -185,6 +189,11 @@ DEFECTS = [
         "answers-against-text", lambda rows: say(one(rows, answered("verify-statement", "yes")), "No. It is absent.")
     ),
     Defect("answers-against-text", lambda rows: say(one(rows, answered("verify-statement", "yes")), "Perhaps.")),
+    Defect("answers-against-values", change(of_template("measurement-rate"), answers=["200/min"])),
+    Defect(
+        "answers-against-values", change(of_template("axis-value"), answers=lambda row: [opposite(row["answers"][0])])
+    ),
+    Defect("answers-against-values", change(of_template("comparison-rate-change"), answers=["150/min"])),
     Defect("answers-not-in-text", lambda rows: say(one(rows, answered("query-rhythm", "sinus rhythm")), "Regular.")),
     Defect("options-not-asked", lambda rows: say(one(rows, of_family("choose")), "Which one?", turn=0)),
     # evidence and provenance
@@ -249,7 +258,8 @@ DEFECTS = [
     Defect(
         "finding-values", change(lambda row: row["evidence"], evidence=changed_evidence(value=float("inf"))), "findings"
     ),
-    Defect("finding-twice", added(every), "findings"),
+    Defect("finding-set", added(every), "findings"),
+    Defect("finding-set", lambda rows: rows.pop(), "findings"),
     Defect("measurement-values", change(every, ecg_id="simulated:none"), "measurements"),
     Defect("measurement-values", change(every, HR__Global=float("nan")), "measurements"),
     Defect("measurement-values", added(every), "measurements"),
@@ -339,7 +349,7 @@ def replace(path: Path, content: bytes) -> None:
 
 def test_every_check_says_what_it_needs_and_reads_nothing_else() -> None:
     tables = {"ecgs", "labels", "measurements", "findings", "pairs", "rejected", "templates", "guidelines"}
-    views = {"messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured"}
+    views = {"messages", "texts", "pair_keys", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured"}
     for check in load_checks():
         read = set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", check.sql)) & (tables | views)
         assert set(check.needs) == read, check.name
@@ -377,6 +387,7 @@ def test_a_check_by_pair_sees_every_pair_once(corpus: Path, tmp_path: Path, monk
         ("-- description: x\n-- severity: bad\nSELECT 1", "expected error or warning"),
         ("-- description: x\n-- severity: error\n-- scope: ecg\nSELECT 1", "expected pair or corpus"),
         ("-- description: x\n-- severity: error\n-- needs: moon\nSELECT 1", "needs moon"),
+        ("-- description: x\n-- severity: error\n-- needs: texts\nSELECT * FROM texts", "use messages"),
         ("-- description: x\n-- severity: error\nSELECT * FROM moon", "moon"),
         ("-- description: x\n-- severity: error\nDROP TABLE pairs", "exactly one SELECT"),
         ("-- description: x\n-- severity: error\nSELECT * FROM read_csv('/etc/passwd')", "cannot be reached"),
@@ -410,6 +421,16 @@ def test_meanings_name_shipped_templates_and_answers_they_can_give() -> None:
 def test_every_template_with_answers_that_claim_something_says_what() -> None:
     judging = {template.id for template in load_templates() if template.header.answers in CLOSED_BY_MEANING}
     assert judging <= set(answer_meanings())
+
+
+def test_a_text_said_many_times_is_counted_as_often_as_it_is_said(corpus: Path, tmp_path: Path) -> None:
+    def change(rows: Rows) -> None:
+        for row in [row for row in rows if row["family"] == "measurement"][:7]:
+            say(row, "Measured on 1984-11-09.")
+
+    (result,) = run_checks(with_changed_pairs(corpus, tmp_path / "corpus", change), only=["text-date"])
+    assert result.n_bad == 7
+    assert all(example["content"] == "Measured on 1984-11-09." for example in result.examples)
 
 
 def test_results_are_printed_with_their_examples(corpus: Path, tmp_path: Path) -> None:

@@ -1,4 +1,17 @@
-"""Data tests of a corpus: SQL files that select the bad rows, and the integrity of its files."""
+"""Data tests of a corpus: SQL files that select the bad rows, and the integrity of its files.
+
+A check is a file `<name>.sql` that begins with lines of its own form and goes on with one SELECT:
+
+    -- description: what a bad row is
+    -- severity: error | warning
+    -- scope: pair | corpus        (each pair judged by itself, part by part; or all pairs at once, the default)
+    -- needs: pairs, labels        (what it reads, separated by commas)
+
+Besides the tables of the corpus it may read, made from `pairs`: `messages` and, for scope pair, `texts` (each message
+text once); `pair_ecgs`, `pair_evidence` (one row per ECG, per value); for scope corpus `pair_keys` (hashes);
+`meanings` (what closed answers claim, from meanings.yaml); and `decided` and `measured`, the keys that the macros
+`evidence_key` and `measured_key` give to every finding's evidence and every measurement.
+"""
 
 from __future__ import annotations
 
@@ -80,8 +93,7 @@ _SETUP = (
     ' AS hash(ecg_id, code, item.name, item.value, item.unit, item."limit")',
     "CREATE MACRO measured_key(ecg_id, name, value) AS hash(ecg_id, name, value)",
 )
-# 64-bit hashes that find what occurs twice without holding all pairs: `said` by whom it is about, `asked` and `answered`
-# of closed questions with one answer turn.
+# Hashes that find what occurs twice without holding all pairs; only closed questions are `asked`.
 _PAIR_KEYS = """
 SELECT hash(pair_id) AS pair, hash(content_hash, ecg_ids) AS said,
        CASE WHEN len(messages) = 2 AND (len(options) > 0 OR len(vocabulary) > 0)
