@@ -193,6 +193,7 @@ def print_stats(stats: Mapping[str, Any], console: Console | None = None) -> Non
         f"{stats['pairs']:,} pairs about {stats['ecgs']:,} ECGs of {stats['patients']:,} patients,"
         f" content fingerprint {stats['content_fingerprint']}",
         markup=False,
+        soft_wrap=True,
     )
     _print_table(
         console,
