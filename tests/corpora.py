@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def with_changed_pairs(corpus: Path, target: Path, change: Callable[[Rows], obje
     listed = rows if rest else [row for row in rows if row["_file"] in touched]
     fingerprint = sum(pair_fingerprint(str(row["pair_id"]), _content(row)) for row in listed) % (1 << 128)
     dropped = set() if rest else {row["_file"] for row in rows} - touched
-    return _with_manifest(target, entries, dropped, pairs=len(listed), content_fingerprint=f"{fingerprint:032x}")
+    return _with_manifest(target, entries, dropped, f"{fingerprint:032x}", {"pairs": len(listed)})
 
 
 def _hashes(rows: Rows) -> set[str]:
@@ -83,7 +83,7 @@ def with_changed_table(corpus: Path, target: Path, table: str, change: Callable[
     path = table_path(target, table)
     rows = pq.read_table(path).to_pylist()
     change(rows)
-    return _with_manifest(target, {path.name: _replace(path, rows)}, **{table: len(rows)})
+    return _with_manifest(target, {path.name: _replace(path, rows)}, counts={table: len(rows)})
 
 
 def _content(row: dict[str, Any]) -> str:
@@ -103,11 +103,11 @@ def _with_manifest(
     entries: dict[str, dict[str, Any]],
     dropped: Collection[str] = (),
     content_fingerprint: str | None = None,
-    **counts: int,
+    counts: Mapping[str, int] | None = None,
 ) -> Corpus:
     manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
     manifest["files"] = {name: entry for name, entry in (manifest["files"] | entries).items() if name not in dropped}
-    manifest["counts"] |= counts
+    manifest["counts"] |= counts or {}
     manifest["content_fingerprint"] = content_fingerprint or manifest["content_fingerprint"]
     (root / MANIFEST).unlink()
     write_json(root / MANIFEST, manifest)

@@ -24,11 +24,8 @@ def corpus() -> Path:
 
 
 def pair_id_of(corpus: Path, template_id: str, answer: str | None = None) -> str:
-    return next(
-        row["pair_id"]
-        for row in read_pairs(corpus)
-        if row["template_id"] == template_id and answer in (None, *row["answers"])
-    )
+    fits = (row for row in read_pairs(corpus) if row["template_id"] == template_id)
+    return str(next(row["pair_id"] for row in fits if answer in (None, *row["answers"])))
 
 
 def first_of_each(corpus: Path, column: str) -> dict[str, str]:
