@@ -14,7 +14,7 @@ from ecglm.synth.errors import QueryError
 
 MACROS = (
     # The same 64 bits in every version of every library: choices made from it never move.
-    "CREATE MACRO stable_hash(text) AS md5_number_lower(text)",
+    "CREATE MACRO stable_hash(text) AS (md5_number(text) >> 64)::UBIGINT",
     # ['a', 'b', 'c'] -> 'a, b and c'
     "CREATE MACRO and_join(items) AS CASE WHEN len(items) = 0 THEN NULL WHEN len(items) = 1 THEN items[1]"
     " ELSE array_to_string(items[:-2], ', ') || ' and ' || items[-1] END",

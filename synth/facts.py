@@ -258,6 +258,7 @@ def _findings(
             "annotation_text": annotations["annotation_text"].take(
                 pc.index_in(assessed["ecg_id"], value_set=annotations["ecg_id"])
             ),
+            "draw": assessed["draw"],
         }
     )
 

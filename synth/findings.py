@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from ecglm.synth.criteria import Criterion, Limit, format_quantity
 from ecglm.synth.database import LockedConnection
@@ -35,7 +36,8 @@ class Decided:
     findings: pa.Table
     """ecg_id, code, criterion, verdict, evidence: one row per ECG and criterion, columns of the table `findings`."""
     assessed: pa.Table
-    """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`) and evidence_text."""
+    """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`), evidence_text, and draw, a
+    hash of the row's identity to choose by."""
     unsure: pa.Table
     """ecg_id, code: statements whose absence the record's own columns put in doubt."""
 
@@ -78,6 +80,7 @@ def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
         .append_column("ecg_index", answer["ecg_index"].take(pa.array(ecg)))
         .append_column("rule", pa.array(rule.astype(np.int32)))
         .append_column("evidence_text", _texts(rules, values, chosen))
+        .append_column("draw", pa.array(_draws(ecg_id, rules)[chosen]))
     )
     doubts = _matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], len(ecg_id), np.bool_)
     ecg, code = np.nonzero(doubts)
@@ -86,6 +89,19 @@ def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
         schema=pa.schema({"ecg_id": pa.string(), "code": _DICTIONARY}),
     )
     return Decided(everything, assessed, unsure)
+
+
+def _draws(ecg_id: pa.Array, rules: Sequence[tuple[str, Criterion]]) -> npt.NDArray[np.uint64]:
+    """(n_ecgs, n_rules) hash of each ECG and criterion: both hashed, added, and mixed as in splitmix64.
+
+    Steele, Lea & Flood 2014, doi:10.1145/2714064.2660195.
+    """
+    ecgs = np.array([xxhash.xxh3_64_intdigest(one.encode()) for one in ecg_id.to_pylist()], np.uint64)
+    criteria = np.array([xxhash.xxh3_64_intdigest(f"{code} {rule.id}".encode()) for code, rule in rules], np.uint64)
+    mixed = ecgs[:, None] + criteria[None, :]
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)), np.uint64)
 
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
 from ecglm.synth.database import LockedConnection, quote_text
 from ecglm.synth.errors import QueryError, RenderError
-from ecglm.synth.schema import EVIDENCE, MESSAGE, PAIRS, REJECTED
-from ecglm.synth.templates import SPECIAL_COLUMNS, TURN_END, Template
+from ecglm.synth.schema import EVIDENCE, MESSAGE, PAIRS, REJECTED, SPLITS
+from ecglm.synth.templates import SPECIAL_COLUMNS, TURN_END, Spoken, Template
 
 KNOWLEDGE_SPLIT = "train"
 """Split of a pair about no ECG: it holds no record, and a test of knowledge must not have been trained on."""
 
 _BATCH_ROWS = 4096
-_DIGITS = [str(number) for number in range(256)]
 _LIST_TYPES = {
     "answers": pa.list_(pa.string()),
     "options": pa.list_(pa.string()),
@@ -27,6 +28,9 @@ _LIST_TYPES = {
     "evidence": pa.list_(EVIDENCE),
     "guideline_ids": pa.list_(pa.string()),
 }
+
+
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,13 @@ class EcgRegister:
         return cls(*(ecgs[name].combine_chunks() for name in columns))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rendered:
-    """What one template made of one block."""
+    """Some of what one template made of one block."""
 
     pairs: pa.Table
+    """Of one split, in the order of ECG and slots."""
     rejected: pa.Table
-    n_rows: int
     n_capped: int
     fingerprint: int
 
@@ -59,7 +63,7 @@ class Rendered:
 def render_block(
     template: Template, connection: LockedConnection, register: EcgRegister, source: str
 ) -> Iterator[Rendered]:
-    """Renders every row the template selects, in the order of ECG and slots, in batches.
+    """Renders every row the template selects: what is rejected first, then the pairs of each split in batches.
 
     Raises:
         RenderError: the SQL fails or returns what a template may not return, two rows are the same, or text
@@ -71,14 +75,33 @@ def render_block(
     except QueryError as error:
         raise RenderError(f"template {template.id}: sql: {error}") from error
     rows = _with_ecg_ids(template, rows)
-    rows = rows.append_column("positions", _positions(template, rows, register))
-    keys, order, n_capped = _identify(template, rows, source)
+    _check_columns(template, rows)
     _check_vocabulary(template, rows)
-    for start in range(0, max(len(order), 1), _BATCH_ROWS):
-        chosen = pa.array(order[start : start + _BATCH_ROWS])
-        rendered = _render_batch(template, rows.take(chosen), keys.take(chosen).to_pylist(), register, source)
-        rendered.n_capped = n_capped if start == 0 else 0
-        yield rendered
+    positions = _positions(template, rows, register)
+    keys = _keys(template, rows, source)
+    splits, crossing = _splits(register.split, positions)
+    reasons = pa.nulls(len(keys), pa.string())
+    if "rejected" in rows.column_names:
+        reasons = _whole(rows["rejected"]).cast(pa.string())
+    reasons = pc.if_else(crossing, "crosses_split", reasons)
+    usable = reasons.is_null().to_numpy(zero_copy_only=False)
+    places = _last_of_each(positions, absent=-1)
+    order = _order(template, keys, places)
+    refused, order = order[~usable[order]], order[usable[order]]
+    n_usable = len(order)
+    if template.header.cap_per_ecg is not None:
+        order = order[_within_cap(keys, places, usable, template.header.cap_per_ecg)[order]]
+    rejected = _rejected(template, rows, pa.array(refused), reasons)
+    yield Rendered(PAIRS.empty_table(), rejected, n_usable - len(order), 0)
+    order = order[np.argsort(splits[order], kind="stable")]
+    for start, stop in pairwise(np.flatnonzero(np.diff(splits[order], prepend=-1, append=-1)).tolist()):
+        for first in range(start, stop, _BATCH_ROWS):
+            chosen = pa.array(order[first : min(first + _BATCH_ROWS, stop)])
+            identities = keys.take(chosen).cast(pa.binary()).to_pylist()
+            split = SPLITS[splits[order[first]]]
+            yield _render_batch(
+                template, rows.take(chosen), positions.take(chosen), identities, split, register, source
+            )
 
 
 def _needed_columns_sql(template: Template) -> str:
@@ -124,8 +147,17 @@ def _offsets(lists: pa.ListArray) -> pa.Array:
     return pc.subtract(lists.offsets, lists.offsets[0]) if len(lists) else lists.offsets
 
 
-def _identify(template: Template, rows: pa.Table, source: str) -> tuple[pa.Array, np.ndarray, int]:
-    """Identity of each row, the rows to keep in their final order, and how many the cap left out."""
+def _last_of_each(lists: pa.ListArray, absent: int) -> npt.NDArray[np.int64]:
+    """The last number of each list; `absent` for an empty one."""
+    bounds = np.asarray(_offsets(lists))
+    numbers = lists.flatten().to_numpy()
+    found = np.full(len(lists), absent, np.int64)
+    filled = np.diff(bounds) > 0
+    found[filled] = numbers[bounds[1:][filled] - 1]
+    return found
+
+
+def _check_columns(template: Template, rows: pa.Table) -> None:
     absent = [slot for slot in template.header.slots if slot not in rows.column_names]
     if absent:
         raise RenderError(f"template {template.id}: slots {absent} are not columns of its SELECT")
@@ -135,18 +167,17 @@ def _identify(template: Template, rows: pa.Table, source: str) -> tuple[pa.Array
             f"template {template.id}: the body uses {unknown}, which its SELECT does not return; add it there or"
             " correct the name"
         )
+
+
+def _keys(template: Template, rows: pa.Table, source: str) -> pa.Array:
+    """What each row is about: source, template, ECGs and slots."""
     slots = [pc.fill_null(_whole(rows[slot]).cast(pa.string()), "NULL") for slot in template.header.slots]
     ecg_keys = pc.binary_join(_whole(rows["ecg_ids"]), "+")
-    keys = pc.binary_join_element_wise(source, template.id, ecg_keys, *slots, TURN_END)
-    positions = _whole(rows["positions"])
-    ends = np.asarray(_offsets(positions))[1:]
-    places = positions.flatten().to_numpy()[ends - 1] if ends[-1:].any() else np.full(len(keys), -1)
-    kept = np.ones(len(keys), dtype=bool)
-    if template.header.cap_per_ecg is not None:
-        usable = np.ones(len(keys), dtype=bool)
-        if "rejected" in rows.column_names:
-            usable = _whole(rows["rejected"]).is_null().to_numpy(zero_copy_only=False)
-        kept = ~usable | _within_cap(keys, places, usable, template.header.cap_per_ecg)
+    return pc.binary_join_element_wise(source, template.id, ecg_keys, *slots, TURN_END)
+
+
+def _order(template: Template, keys: pa.Array, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The rows in the order of ECG and slots."""
     order = pc.sort_indices(
         pa.table({"place": places, "key": keys}), sort_keys=[("place", "ascending"), ("key", "ascending")]
     )
@@ -157,9 +188,7 @@ def _identify(template: Template, rows: pa.Table, source: str) -> tuple[pa.Array
         raise RenderError(
             f"template {template.id}: two rows have the same identity {twice}; add the column that differs to slots"
         )
-    order = order.to_numpy()
-    order = order[kept[order]]
-    return keys, order, len(keys) - len(order)
+    return np.asarray(order, np.int64)
 
 
 def _within_cap(keys: pa.Array, places: np.ndarray, usable: np.ndarray, cap: int) -> np.ndarray:
@@ -187,61 +216,105 @@ def _check_vocabulary(template: Template, rows: pa.Table) -> None:
         )
 
 
-def _render_batch(template: Template, rows: pa.Table, keys: list[str], register: EcgRegister, source: str) -> Rendered:
-    ecg_lists = _whole(rows["ecg_ids"])
-    positions = _whole(rows["positions"]).flatten()
-    offsets = _offsets(ecg_lists)
+def _render_batch(
+    template: Template,
+    rows: pa.Table,
+    positions: pa.ListArray,
+    keys: list[bytes],
+    split: str,
+    register: EcgRegister,
+    source: str,
+) -> Rendered:
+    offsets, ecgs = _offsets(positions), positions.flatten()
 
     def of_ecgs(values: pa.Array) -> pa.ListArray:
-        return pa.ListArray.from_arrays(offsets, values.take(positions))
+        return pa.ListArray.from_arrays(offsets, values.take(ecgs))
 
-    splits, crossing = _splits(register.split.take(positions), offsets)
-    reasons = _whole(rows["rejected"]) if "rejected" in rows.column_names else pa.nulls(len(keys), pa.string())
-    reasons = pc.if_else(crossing, "crosses_split", reasons.cast(pa.string()))
-    kept = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
-    refused = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
-    rejected = _rejected(template, rows, refused, reasons)
-    whole = pa.table(
-        {
-            "ecg_ids": ecg_lists,
-            "patient_ids": of_ecgs(register.patient_id),
-            "strat_folds": of_ecgs(register.strat_fold),
-            "split": splits,
-        }
-    )
-    for name, list_type in _LIST_TYPES.items():
-        whole = whole.append_column(name, _list_column(template, rows, name, list_type))
-    if len(kept) < len(keys):
-        rows, whole = rows.take(pa.array(kept)), whole.take(pa.array(kept))
-        keys = [keys[row] for row in kept]
-
-    variants = template.variants([xxhash.xxh3_64_intdigest(key.encode()) for key in keys])
-    texts = template.compiled.render(rows.select(list(template.variables)), variants) if keys else []
-    variant_ids = [".".join(map(_DIGITS.__getitem__, variant)) for variant in zip(*variants, strict=True)]
-    pair_ids = [
-        xxhash.xxh3_128_hexdigest(f"{key}{TURN_END}{variant}".encode())
-        for key, variant in zip(keys, variant_ids, strict=True)
-    ]
-    content_hashes = [xxhash.xxh3_128_hexdigest(text.encode()) for text in texts]
-    fingerprint = sum(map(pair_fingerprint, pair_ids, content_hashes))
+    identities = _identities(template, keys)
+    spoken = template.compiled.render(rows.select(list(template.variables)), identities.variants)
+    content_hashes = _content_hashes(spoken, len(template.turns))
 
     def constant(text: str) -> pa.Array:
         return pa.repeat(pa.scalar(text, pa.string()), len(keys))
 
     arrays = {
-        "pair_id": pa.array(pair_ids, pa.string()),
-        "content_hash": pa.array(content_hashes, pa.string()),
+        "pair_id": _texts_of(identities.pair_ids),
+        "content_hash": _texts_of(content_hashes),
+        "ecg_ids": _whole(rows["ecg_ids"]),
+        "patient_ids": of_ecgs(register.patient_id),
+        "strat_folds": of_ecgs(register.strat_fold),
+        "split": constant(split),
         "family": constant(template.header.family),
         "question_type": constant(template.header.question_type),
-        "messages": _messages(template, texts),
+        "messages": _messages(template, _contents(spoken)),
+        **{name: _list_column(template, rows, name, list_type) for name, list_type in _LIST_TYPES.items()},
         "template_id": constant(template.id),
         "template_hash": constant(template.hash),
-        "variant": pa.array(variant_ids, pa.string()),
+        "variant": identities.variant,
         "language": constant(template.header.language),
         "source": constant(source),
     }
-    pairs = pa.table([arrays[name] if name in arrays else whole[name] for name in PAIRS.names], schema=PAIRS)
-    return Rendered(pairs, rejected, len(reasons), 0, fingerprint)
+    pairs = pa.table([arrays[name] for name in PAIRS.names], schema=PAIRS)
+    fingerprint = _fingerprint(identities.pair_ids, content_hashes)
+    return Rendered(pairs, REJECTED.empty_table(), 0, fingerprint)
+
+
+@dataclass(frozen=True)
+class _Identities:
+    """Of each row: the wording of every turn, that as text, and the pair's id as (n_rows, 32) hexadecimal digits."""
+
+    variants: list[npt.NDArray[np.int64]]
+    variant: pa.Array
+    pair_ids: Bytes
+
+
+def _identities(template: Template, keys: list[bytes]) -> _Identities:
+    choices = np.array([xxhash.xxh3_64_intdigest(key) for key in keys], np.uint64)
+    variants = template.variants(choices)
+    sizes = [len(turn.alternatives) for turn in template.turns]
+    numbered = pa.array(np.ravel_multi_index(variants, sizes)).dictionary_encode()
+    combinations = np.stack(np.unravel_index(numbered.dictionary.to_numpy(), sizes), axis=1)
+    texts = [".".join(map(str, combination)) for combination in combinations.tolist()]
+    endings = [f"{TURN_END}{text}".encode() for text in texts]
+    which = numbered.indices
+    digests = [xxhash.xxh3_128_digest(key + endings[place]) for key, place in zip(keys, which.to_pylist(), strict=True)]
+    variant = pa.DictionaryArray.from_arrays(which, pa.array(texts, pa.string()))
+    return _Identities(variants, variant.dictionary_decode(), _hexadecimal(digests))
+
+
+def _content_hashes(spoken: Spoken, turns: int) -> Bytes:
+    """(n_rows, 32) hexadecimal digits of `content_hash` of each row."""
+    bounds = [0, *(spoken.ends[turns - 1 :: turns] + 1).tolist()]
+    return _hexadecimal([xxhash.xxh3_128_digest(spoken.text[start:stop]) for start, stop in pairwise(bounds)])
+
+
+def _contents(spoken: Spoken) -> pa.Array:
+    """The text of every turn."""
+    letters = np.frombuffer(spoken.text, np.uint8)
+    ends = (spoken.ends - np.arange(len(spoken.ends))).astype(np.int32)
+    return _string_array(np.concatenate([np.zeros(1, np.int32), ends]), letters[letters != ord(TURN_END)])
+
+
+def _hexadecimal(digests: list[bytes]) -> Bytes:
+    """(n, 32) digits in ASCII of 128-bit digests."""
+    return np.frombuffer(b"".join(digests).hex().encode(), np.uint8).reshape(-1, 32)
+
+
+def _texts_of(digits: Bytes) -> pa.Array:
+    return _string_array(np.arange(len(digits) + 1, dtype=np.int32) * 32, digits)
+
+
+def _string_array(offsets: npt.NDArray[np.int32], letters: Bytes) -> pa.Array:
+    data = pa.py_buffer(np.ascontiguousarray(letters))
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), data)
+
+
+def _fingerprint(pair_ids: Bytes, content_hashes: Bytes) -> int:
+    """The sum of `pair_fingerprint` over the rows."""
+    both = np.concatenate([pair_ids, content_hashes], axis=1).tobytes()
+    digests = b"".join([xxhash.xxh3_128_digest(both[start : start + 64]) for start in range(0, len(both), 64)])
+    parts = np.frombuffer(digests, ">u4").reshape(-1, 4).sum(axis=0, dtype=np.uint64)
+    return sum(int(part) << (32 * (3 - place)) for place, part in enumerate(parts))
 
 
 def content_hash(turns: list[str]) -> str:
@@ -254,15 +327,15 @@ def pair_fingerprint(pair_id: str, content: str) -> int:
     return xxhash.xxh3_128_intdigest((pair_id + content).encode())
 
 
-def _splits(splits: pa.Array, offsets: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The split of each row's (last) ECG, and whether its ECGs are of different splits."""
-    bounds = np.asarray(offsets)
-    if not len(splits):
-        return pa.repeat(pa.scalar(KNOWLEDGE_SPLIT), len(bounds) - 1), pa.repeat(pa.scalar(False), len(bounds) - 1)
-    codes = splits.dictionary_encode()
-    numbers = codes.indices.to_numpy()
-    crossing = np.minimum.reduceat(numbers, bounds[:-1]) != np.maximum.reduceat(numbers, bounds[:-1])
-    return splits.take(pa.array(bounds[1:] - 1)), pa.array(crossing)
+def _splits(split_of: pa.Array, positions: pa.ListArray) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The split of each row's last ECG as a place in `SPLITS`, and whether its ECGs are of different splits."""
+    number = np.asarray(pc.index_in(split_of, value_set=pa.array(SPLITS)), np.int64)
+    numbers = pa.array(number[positions.flatten().to_numpy()])
+    of_last = _last_of_each(pa.ListArray.from_arrays(_offsets(positions), numbers), SPLITS.index(KNOWLEDGE_SPLIT))
+    row = np.repeat(np.arange(len(of_last)), np.diff(np.asarray(_offsets(positions))))
+    crossing = np.zeros(len(of_last), bool)
+    crossing[row[numbers.to_numpy() != of_last[row]]] = True
+    return of_last, pa.array(crossing)
 
 
 def _list_column(template: Template, rows: pa.Table, name: str, list_type: pa.DataType) -> pa.Array:
@@ -288,19 +361,17 @@ def _evidence(column: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(column.offsets, struct, mask=column.is_null() if column.null_count else None)
 
 
-def _messages(template: Template, texts: list[str]) -> pa.ListArray:
+def _messages(template: Template, contents: pa.Array) -> pa.ListArray:
     turns = len(template.turns)
-    contents = "".join(texts).split(TURN_END)
-    contents.pop()
-    roles = pa.array([turn.role for turn in template.turns] * len(texts), pa.string())
-    struct = pa.StructArray.from_arrays([roles, pa.array(contents, pa.string())], fields=list(MESSAGE))
-    return pa.ListArray.from_arrays(pa.array(range(0, turns * len(texts) + 1, turns), pa.int32()), struct)
+    roles = pa.array([turn.role for turn in template.turns] * (len(contents) // turns), pa.string())
+    struct = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGE))
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(contents) + 1, turns, dtype=np.int32)), struct)
 
 
-def _rejected(template: Template, rows: pa.Table, refused: np.ndarray, reasons: pa.Array) -> pa.Table:
+def _rejected(template: Template, rows: pa.Table, refused: pa.Array, reasons: pa.Array) -> pa.Table:
     if not len(refused):
         return REJECTED.empty_table()
-    chosen = rows.take(pa.array(refused))
+    chosen = rows.select(list(dict.fromkeys(("ecg_ids", *template.header.slots)))).take(refused)
     slots = [chosen[slot].cast(pa.string()).to_pylist() for slot in template.header.slots]
     described = [
         ", ".join(f"{name}={value}" for name, value in zip(template.header.slots, values, strict=True))
@@ -312,7 +383,7 @@ def _rejected(template: Template, rows: pa.Table, refused: np.ndarray, reasons: 
             "ecg_ids": chosen["ecg_ids"],
             "template_id": pa.repeat(template.id, len(refused)),
             "slots": pa.array(described, pa.string()),
-            "reason": reasons.take(pa.array(refused)),
+            "reason": reasons.take(refused),
             "detail": pa.nulls(len(refused), pa.string()),
         },
         schema=REJECTED,

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import jinja2
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -29,8 +30,8 @@ ENGINE_VERSION = "1"
 """Bumped when the same template and rows would render otherwise."""
 
 MAX_TEXT = 64 * 1024
-PAIR_END = "\x1e"
 TURN_END = "\x1f"
+_ALLOWED_CONTROLS = frozenset(map(ord, f"{TURN_END}\n\r\t"))
 SPECIAL_COLUMNS = ("ecg_id", "ecg_ids", "answers", "options", "codes", "evidence", "guideline_ids", "rejected")
 """Columns of a template's SELECT that go into the pair rather than into its text."""
 
@@ -112,11 +113,10 @@ class Template:
                 used |= free_names(environment().parse(alternative))
         return tuple(sorted(used))
 
-    def variants(self, choices: Sequence[int]) -> list[list[int]]:
+    def variants(self, choices: npt.NDArray[np.uint64]) -> list[npt.NDArray[np.int64]]:
         """For each turn, the wording that each 64-bit choice picks."""
-        bits = np.array(choices, dtype=np.uint64)
         return [
-            ((bits >> np.uint64(5 * turn)) % np.uint64(len(each.alternatives))).tolist()
+            ((choices >> np.uint64(5 * turn)) % np.uint64(len(each.alternatives))).astype(np.int64)
             for turn, each in enumerate(self.turns)
         ]
 
@@ -124,6 +124,25 @@ class Template:
     def compiled(self) -> CompiledTemplate:
         """The template as one loop over rows."""
         return CompiledTemplate(self)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Turns in UTF-8, row by row, each followed by `TURN_END`."""
+
+    text: bytes
+    ends: npt.NDArray[np.int64]
+    """(n_rows * n_turns,) where each turn ends."""
+
+    controls: frozenset[int]
+    """Control characters in the text other than line ends and tabs."""
+
+    @classmethod
+    def of(cls, text: bytes) -> Spoken:
+        letters = np.frombuffer(text, np.uint8)
+        places = np.flatnonzero(letters < ord(" "))
+        controls = letters[places]
+        return cls(text, places[controls == ord(TURN_END)], frozenset(controls.tolist()) - _ALLOWED_CONTROLS)
 
 
 class CompiledTemplate:
@@ -138,7 +157,7 @@ class CompiledTemplate:
             for choice, turn in zip(self._choices, template.turns, strict=True)
         )
         names = ", ".join((*template.variables, *self._choices))
-        loop = f"{{% for {names} in _rows %}}{body}{PAIR_END}{{% endfor %}}"
+        loop = f"{{% for {names} in _rows %}}{body}{{% endfor %}}"
         # Inside a set block Jinja appends to one list instead of yielding piece by piece: half the time.
         self._fast_source = f"{{% set _text %}}{loop}{{% endset %}}{{{{ _text }}}}"
         self._counted_source = loop
@@ -147,18 +166,18 @@ class CompiledTemplate:
         self._has_loops = any(tree.find(nodes.For) for tree in trees)
         self._length = sum(max(map(len, turn.alternatives)) for turn in template.turns)
 
-    def render(self, rows: pa.Table, variants: Sequence[Sequence[int]]) -> list[str]:
-        """One text per row: that of each turn followed by `TURN_END`.
+    def render(self, rows: pa.Table, variants: Sequence[npt.NDArray[np.int64]]) -> Spoken:
+        """The turns of all rows.
 
         Args:
             rows: with the columns of `template.variables`.
-            variants: for each turn the wording chosen, one per row (see `Template.variants`).
+            variants: for each turn the wording chosen, (n_rows,) (see `Template.variants`).
 
         Raises:
             RenderError: a NULL or an undefined name would be printed, or a text is over 64 kB; names the template.
         """
         columns = [rows[name] for name in self.template.variables]
-        values = zip(*(column.to_pylist() for column in columns), *variants, strict=True)
+        values = zip(*(column.to_pylist() for column in columns), *(each.tolist() for each in variants), strict=True)
         try:
             refuse_null = any(column.null_count for column in columns)
             if self._is_small(columns):
@@ -170,15 +189,15 @@ class CompiledTemplate:
             raise RenderError(f"template {self.template.id}: {error}") from error
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise RenderError(f"template {self.template.id}: a filter does not fit its value: {error}") from error
-        if text.count(PAIR_END) != rows.num_rows or text.count(TURN_END) != rows.num_rows * len(variants):
+        spoken = Spoken.of(text.encode())
+        turns = len(variants)
+        if spoken.controls or len(spoken.ends) != rows.num_rows * turns:
             raise RenderError(
                 f"template {self.template.id}: a row field contains control characters; clean it in the SQL"
             )
-        texts = text.split(PAIR_END)
-        texts.pop()
-        if len(text) > MAX_TEXT and any(len(each) > MAX_TEXT for each in texts):
+        if len(spoken.text) > MAX_TEXT and np.diff(spoken.ends[turns - 1 :: turns], prepend=-1).max() > MAX_TEXT:
             raise RenderError(f"template {self.template.id}: a text is longer than {MAX_TEXT // 1024} kB; shorten it")
-        return texts
+        return spoken
 
     def _compiled(self, source: str, refuse_null: bool) -> jinja2.Template:
         key = (source, refuse_null)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -36,7 +37,10 @@ def template_of(*turns: str, header: str = HEADER) -> Template:
 
 def rendered(template: Template, columns: dict[str, list[object]], variants: list[list[int]]) -> list[list[str]]:
     """The turns of each row."""
-    return [text.split(TURN_END)[:-1] for text in template.compiled.render(pa.table(columns), variants)]
+    chosen = [np.array(each, np.int64) for each in variants]
+    said = template.compiled.render(pa.table(columns), chosen).text.decode().split(TURN_END)[:-1]
+    turns = len(template.turns)
+    return [said[start : start + turns] for start in range(0, len(said), turns)]
 
 
 def problems_of(text: str) -> list[str]:
@@ -144,6 +148,8 @@ def test_control_characters_in_a_field_are_an_error_not_a_shift_of_rows() -> Non
     template = template_of("- Q?", "- {{ report }}")
     with pytest.raises(RenderError, match="control characters"):
         rendered(template, {"report": ["a\x1eb", "c"]}, [[0, 0]] * 2)
+    with pytest.raises(RenderError, match="control characters"):
+        rendered(template, {"report": ["a\x1fb", "c"]}, [[0, 0]] * 2)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from ecglm.synth.build.blocks import block_folder, guidelines_of_worker, read_arrow
@@ -185,17 +184,17 @@ class _PairWriter:
         self.files.sort()
 
     def write(self, pairs: pa.Table) -> None:
-        for split in pc.unique(pairs["split"]).to_pylist():
-            part = pairs.filter(pc.equal(pairs["split"], split))
-            while part.num_rows:
-                file = self._file(split)
-                taken = part.slice(0, ROWS_PER_FILE - file.rows)
-                file.write(taken)
-                part = part.slice(taken.num_rows)
-                if file.rows == ROWS_PER_FILE:
-                    file.close()
-                    self.files.append((file.path, file.rows))
-                    del self._open[split]
+        """Adds pairs of one split."""
+        split = pairs["split"][0].as_py() if pairs.num_rows else ""
+        while pairs.num_rows:
+            file = self._file(split)
+            taken = pairs.slice(0, ROWS_PER_FILE - file.rows)
+            file.write(taken)
+            pairs = pairs.slice(taken.num_rows)
+            if file.rows == ROWS_PER_FILE:
+                file.close()
+                self.files.append((file.path, file.rows))
+                del self._open[split]
 
     def _file(self, split: str) -> ParquetFile:
         if split not in self._open:
