@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,8 +13,8 @@ from ecglm.synth.schema import FAMILIES
 from ecglm.synth.yaml_files import read_yaml
 
 
-class BuildConfig(BaseModel):
-    """Everything that decides what a build makes, and how it runs."""
+class SourceConfig(BaseModel):
+    """Which ECGs are read; what reads all of them has these fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,12 +23,24 @@ class BuildConfig(BaseModel):
     seed: int = Field(default=1, ge=0)
     sampling_hz: Literal[100, 500] | None = None
     limit: int | None = Field(default=None, ge=1)
+    workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, le=256)
+    resume: Literal["never", "if-possible", "always"] = "if-possible"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the source; None for simulated ECGs."""
+        return self.ptbxl
+
+
+class BuildConfig(SourceConfig):
+    """Everything that decides what a build makes, and how it runs."""
+
+    ptbxl_plus: tuple[Path, ...] = ()
+    providers: tuple[str, ...] | None = None
     guidelines: Path | None = None
     templates: Path | None = None
     families: tuple[Literal[FAMILIES], ...] = FAMILIES  # type: ignore[valid-type]
     out: Path = Path("corpus")
-    workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, le=256)
-    resume: Literal["never", "if-possible", "always"] = "if-possible"
 
     @model_validator(mode="after")
     def _some_family(self) -> BuildConfig:
@@ -37,7 +49,10 @@ class BuildConfig(BaseModel):
         return self
 
 
-def read_config(path: Path | None, **options: Any) -> BuildConfig:
+Config = TypeVar("Config", bound=SourceConfig)
+
+
+def read_config(path: Path | None, kind: type[Config] = BuildConfig, **options: Any) -> Config:  # type: ignore[assignment]
     """The configuration of a YAML file, with options given on the command line in front of it.
 
     Raises:
@@ -48,7 +63,7 @@ def read_config(path: Path | None, **options: Any) -> BuildConfig:
         raise DefinitionError(f"{path}: expected `name: value` lines, e.g. `limit: 500`")
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        return BuildConfig.model_validate({**content, **given})
+        return kind.model_validate({**content, **given})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {p['msg']}" for p in error.errors())
         raise DefinitionError(f"{path or 'options'}: {problems}") from error

@@ -35,6 +35,8 @@ class Source:
     """name, version, licence, citation, doi."""
     fingerprint: Mapping[str, str]
     """Metadata file, relative to the root → SHA-256 of its bytes."""
+    ecg_only: bool = False
+    """Whether a record may hold signals that are no ECG, which are left out; else such a record is not usable."""
 
 
 def polars_schema(schema: pa.Schema) -> pl.Schema:

@@ -1,0 +1,79 @@
+"""Folders given beside a source with `--ptbxl-plus`: what they bring, and which provider is asked first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ecglm.synth.build.blocks import MEASURED
+from ecglm.synth.errors import DefinitionError, SourceError
+from ecglm.synth.measure import table as measured_table
+from ecglm.synth.sources import Source
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PREFERRED = ("12sl", "unig")
+"""Providers asked before `measured` unless the configuration says otherwise; others are asked only if it names them."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What the folders beside a source bring."""
+
+    providers: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+    """Provider name → canonical `ecg_id` and measurement columns."""
+    measured: measured_table.MeasuredTable | None = None
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    """File, under the name of its kind of folder → SHA-256 of its bytes."""
+    attribution: tuple[Mapping[str, str], ...] = ()
+
+
+def read_extras(folders: Sequence[Path], source: Source, ecgs: pa.Table) -> Extras:
+    """What the folders bring for the ECGs of a source.
+
+    Raises:
+        SourceError: a folder is neither PTB-XL+ nor made by `synth measure`, or two bring the same provider.
+    """
+    measured: measured_table.MeasuredTable | None = None
+    fingerprint: dict[str, str] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise SourceError(f"{folder}: not a folder; give the folder of PTB-XL+, or one made by `synth measure`")
+        if (folder / measured_table.FEATURES).is_file() or (folder / measured_table.MANIFEST).is_file():
+            if measured is not None:
+                raise SourceError(f"{folder}: {measured.root} brings the provider measured too; give one of them")
+            measured = measured_table.MeasuredTable.open(folder)
+            files = measured.manifest["files"]
+            fingerprint |= {f"measured/{name}": files[name]["sha256"] for name in measured_table.FILES}
+        else:
+            raise SourceError(
+                f"{folder}: no features/*_features.csv of PTB-XL+ and no {measured_table.FEATURES} of `synth measure`"
+                " here; give the folder that holds features/"
+            )
+    return Extras(measured=measured, fingerprint=fingerprint)
+
+
+def chosen_providers(wanted: Sequence[str] | None, own: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """The providers of a build in order of preference.
+
+    Args:
+        wanted: as configured; None for the source's own, then `PREFERRED`, then `measured`.
+        own: what the source itself brings.
+        others: what folders beside it bring.
+
+    Raises:
+        DefinitionError: one that is not there, or named twice; says which there are.
+    """
+    there = tuple(dict.fromkeys((*own, *others, MEASURED)))
+    if wanted is None:
+        return tuple(dict.fromkeys((*own, *(name for name in PREFERRED if name in others), MEASURED)))
+    absent = [name for name in wanted if name not in there]
+    if absent or not wanted or len(set(wanted)) < len(wanted):
+        found = f"no provider {absent[0]!r}" if absent else f"found {', '.join(wanted) or 'none'}"
+        raise DefinitionError(f"providers: {found}; name each once, out of {', '.join(there)}, the preferred one first")
+    return tuple(wanted)
