@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from ecglm.synth.corpus import CARD, TABLES, table_path
-from ecglm.synth.schema import SPLITS
+from ecglm.synth.schema import OPTIONAL_TABLES, SPLITS
 
 _LICENCE_IDS = {
     "cc by 4.0": "cc-by-4.0",
@@ -70,7 +70,7 @@ def _front_matter(manifest: Mapping[str, Any], splits: Mapping[str, int]) -> dic
     ]
     configs += [
         {"config_name": table, "data_files": [{"split": table, "path": table_path(Path(), table).name}]}
-        for table in TABLES
+        for table in (*TABLES, *OPTIONAL_TABLES)
         if table != "pairs" and manifest["counts"].get(table)
     ]
     return {

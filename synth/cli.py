@@ -256,7 +256,10 @@ def query_command(
     corpus: CorpusFolder,
     sql: Annotated[
         str,
-        typer.Argument(help="One SELECT over ecgs labels measurements findings pairs rejected templates guidelines."),
+        typer.Argument(
+            help="One SELECT over ecgs labels measurements findings pairs rejected templates guidelines, with PTB-XL+"
+            " also statements snomed snomed_mapping."
+        ),
     ],
     output_format: Annotated[str, typer.Option("--format", help="table | json | csv | parquet")] = "table",
     out: Annotated[Path | None, typer.Option(help="Write here instead of to stdout (needed for parquet).")] = None,

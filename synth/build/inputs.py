@@ -89,10 +89,9 @@ def write_source(
     labels = source.labels.collect().to_arrow().select(LABELS.names).cast(LABELS)
     write_arrow(work / "ecgs.arrow", ecgs)
     write_arrow(work / "labels.arrow", labels)
-    write_arrow(
-        work / "source_rejected.arrow", source.rejected.collect().to_arrow().select(REJECTED.names).cast(REJECTED)
-    )
-    extras = read_extras(config.ptbxl_plus, source, ecgs)
+    extras = read_extras(config.ptbxl_plus, source)
+    rejected = source.rejected.collect().to_arrow().select(REJECTED.names).cast(REJECTED)
+    write_arrow(work / "source_rejected.arrow", pa.concat_tables([rejected, extras.rejected]))
     providers = chosen_providers(config.providers, [*source.providers], [*extras.providers])
     for name, frame in {**source.providers, **extras.providers}.items():
         if name in providers:

@@ -18,7 +18,7 @@ from ecglm.synth.build.inputs import SourceFiles, TakenOver, versions
 from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure import MEASURED_VERSION
-from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, REJECTED, SCHEMA_VERSION, TEMPLATES
+from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, OPTIONAL_TABLES, REJECTED, SCHEMA_VERSION, TEMPLATES
 from ecglm.synth.sources import Source
 from ecglm.synth.templates import TemplateSet
 
@@ -28,6 +28,8 @@ def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: G
     write_table(stage, "labels", blocks.parts("source_labels"), LABELS)
     write_table(stage, "findings", blocks.parts("decided"), FINDINGS)
     write_table(stage, "guidelines", [guidelines.table()], GUIDELINES)
+    for name, table in source.extras.tables.items():
+        write_table(stage, name, [table], OPTIONAL_TABLES[name])
     (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")
     columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string()}
     for provider in source.providers:
@@ -137,7 +139,7 @@ def make_manifest(
 
     files: dict[str, dict[str, Any]] = {}
     counts = {}
-    for table in TABLES:
+    for table in (*TABLES, *source_files.extras.tables):
         if table == "pairs":
             continue
         path = table_path(stage, table)

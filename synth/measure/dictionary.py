@@ -32,7 +32,7 @@ def measurements() -> dict[str, Measurement]:
     for pattern, entry in entries.items():
         for lead in LEADS if "{lead}" in pattern else ("",):
             name = pattern.replace("{lead}", lead)
-            same_as = tuple(entry.get("same_as", ()))
+            same_as = tuple(other.replace("{lead}", lead) for other in entry.get("same_as", ()))
             words = entry["words"].replace("{lead}", lead)
             known[name] = Measurement(name, entry["unit"], words, same_as, entry.get("none_found"))
     return known
