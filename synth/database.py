@@ -20,7 +20,7 @@ MACROS = (
     " ELSE array_to_string(items[:-2], ', ') || ' and ' || items[-1] END",
     # 0.350 mV -> '0.35 mV', 212.0 ms -> '212 ms', -47.2 degrees -> '-47°', a count -> '11'
     "CREATE MACRO quantity(value, unit) AS CASE"
-    " WHEN unit = 'mV' THEN printf('%.2f mV', value::DOUBLE)"
+    " WHEN unit = 'mV' THEN printf('%.2f mV', CASE WHEN abs(value) < 0.005 THEN 0.0 ELSE value::DOUBLE END)"
     " WHEN unit = '°' THEN printf('%.0f°', round(value) + 0.0)"
     " WHEN unit = '/min' THEN printf('%.0f/min', value::DOUBLE)"
     " WHEN unit = '' THEN printf('%.3g', value::DOUBLE)"

@@ -19,7 +19,7 @@ from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import CorpusError, ECGLMError
 from ecglm.synth.facts import derive_comparisons, derive_views, merge_measurements
-from ecglm.synth.guideline_sql import relation_tables
+from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.render import EcgRegister, render_block
