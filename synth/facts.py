@@ -14,7 +14,7 @@ from ecglm.synth.database import LockedConnection, quote_identifier
 from ecglm.synth.findings import decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
-from ecglm.synth.measure.dictionary import measurements
+from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 
@@ -284,9 +284,8 @@ def merge_measurements(ecgs: pa.Table, providers: Sequence[tuple[str, pa.Table]]
     for name, measurement in measurements().items():
         found = [
             f"provider{number}.{quote_identifier(known)}"
-            for number, (_, table) in enumerate(providers)
-            for known in (name, *measurement.same_as)
-            if known in table.column_names
+            for number, (provider, table) in enumerate(providers)
+            for known in columns_of(provider, measurement, table.column_names)
         ]
         value = f"coalesce({', '.join(found)})::DOUBLE" if found else "NULL::DOUBLE"
         columns.append(f"{value} AS {quote_identifier(name)}")
@@ -296,5 +295,8 @@ def merge_measurements(ecgs: pa.Table, providers: Sequence[tuple[str, pa.Table]]
 
 def available_measurements(providers: Mapping[str, Sequence[str]]) -> set[str]:
     """Names of measurements that at least one provider's columns can give."""
-    columns = {column for names in providers.values() for column in names}
-    return {name for name, m in measurements().items() if columns & {name, *m.same_as}}
+    return {
+        name
+        for name, measurement in measurements().items()
+        if any(columns_of(provider, measurement, columns) for provider, columns in providers.items())
+    }

@@ -21,6 +21,7 @@ from ecglm.synth.query import select
 from ecglm.synth.schema import OPTIONAL_TABLES
 from ecglm.synth.sources import polars_schema
 from ecglm.synth.sources.ptbxl_plus import PtbxlPlus, open_ptbxl_plus
+from ecglm.synth.sources.simulator import simulate
 
 IDS = (1, 2, 3, 4, 5, 6)
 ECG_IDS = pl.Series([f"ptbxl:{number}" for number in IDS])
@@ -242,3 +243,81 @@ def test_a_build_sees_that_the_tables_changed(ptbxl_like: Callable[..., Path], d
     assert build(config).rendered > 0
     rows = Corpus.open(config.out).table("measurements").to_table().to_pylist()
     assert 133.5 in [row["QRS_Dur_Global"] for row in rows if row["provider"] == "unig"]
+
+
+@pytest.fixture(scope="module")
+def merged(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus where 12SL knows ECGs 1 to 3 and leaves one PR interval out, and Uni-G knows 2 to 4."""
+    folder = tmp_path_factory.mktemp("merged")
+    simulate(folder / "ecgs", 5, 3)
+    (folder / "ecgs/SIMULATED.json").unlink()
+    shutil.rmtree(folder / "ecgs/features")
+    gap = {("12sl", 2, "PR_Int_Global"): ""}
+    first = write_plus(folder / "first", data_dir, (1, 2, 3), providers=("12sl", "ecgdeli"), changes=gap, labels=False)
+    second = write_plus(folder / "second", data_dir, (2, 3, 4), providers=("unig",), labels=False)
+    shutil.copyfile(second / "features/unig_features.csv", first / "features/unig_features.csv")
+    config = {"ptbxl": folder / "ecgs", "ptbxl_plus": (first,), "workers": 1, "families": ("measurement",)}
+    providers = ("unig", "12sl", "ecgdeli", "measured")
+    build(BuildConfig.model_validate({**config, "out": folder / "corpus"}))
+    build(BuildConfig.model_validate({**config, "out": folder / "other", "providers": providers}))
+    return folder
+
+
+def used(corpus: Path, name: str) -> dict[str, str]:
+    """ECG → provider whose value of a measurement is used, as the corpus records it."""
+    answer = select(
+        Corpus.open(corpus),
+        f"SELECT ecg_id, provider FROM measurements WHERE list_contains(used, '{name}') ORDER BY 1, 2",
+    ).to_pylist()
+    assert len({row["ecg_id"] for row in answer}) == len(answer), "one provider for each value"
+    return {row["ecg_id"].removeprefix("ptbxl:"): row["provider"] for row in answer}
+
+
+def test_per_value_the_first_provider_that_has_it_is_recorded(merged: Path) -> None:
+    first = used(merged / "corpus", "PR_Int_Global")
+    assert (first["1"], first["2"], first["3"], first["4"]) == ("12sl", "unig", "12sl", "unig")
+    other = used(merged / "other", "PR_Int_Global")
+    assert (other["1"], other["2"], other["3"], other["4"]) == ("12sl", "unig", "unig", "unig")
+    axis = used(merged / "corpus", "QRS_AxisFront_Global")
+    assert axis["2"] == "12sl", "R_AxisFrontal_Global is 12SL's name of it"
+    assert used(merged / "corpus", "HR__Global")["5"] == "measured"
+
+
+def test_the_values_in_the_pairs_are_of_the_recorded_provider(merged: Path) -> None:
+    corpus = Corpus.open(merged / "corpus")
+    rows = {(row["ecg_id"], row["provider"]): row for row in corpus.table("measurements").to_table().to_pylist()}
+    seen = set()
+    for pair in corpus.table("pairs").to_table().to_pylist():
+        for item in pair["evidence"]:
+            if item["name"] in ("PR_Int_Global", "QRS_Dur_Global", "QT_Int_Global"):
+                (ecg_id,) = pair["ecg_ids"]
+                provider = used(merged / "corpus", item["name"])[ecg_id.removeprefix("ptbxl:")]
+                assert item["value"] == rows[ecg_id, provider][item["name"]]
+                seen.add(provider)
+    assert {"12sl", "unig"} <= seen
+
+
+def test_intervals_of_ecgdeli_are_never_used(merged: Path) -> None:
+    corpus = Corpus.open(merged / "other")
+    rows = corpus.table("measurements").to_table().to_pylist()
+    ecgdeli = [row for row in rows if row["provider"] == "ecgdeli"]
+    assert len(ecgdeli) == 3
+    assert all(row["QRS_Dur_Global"] is not None for row in ecgdeli), "in the table, to be looked at"
+    units = {name: measurement.unit for name, measurement in measurements().items()}
+    assert {units[name] for row in ecgdeli for name in row["used"]} <= {"mV"}
+    order = ("ecgdeli", "measured")
+    config = corpus.manifest["config"]
+    assert config["providers"] == ["unig", "12sl", "ecgdeli", "measured"]
+    only = build(
+        BuildConfig(
+            ptbxl=merged / "ecgs",
+            ptbxl_plus=(merged / "first",),
+            providers=order,
+            workers=1,
+            families=("measurement",),
+            out=merged / "only",
+        )
+    )
+    table = Corpus.open(only.out).table("measurements").to_table().to_pylist()
+    assert any("R_Amp_V2" in row["used"] for row in table if row["provider"] == "ecgdeli")
+    assert not any("QRS_Dur_Global" in row["used"] for row in table if row["provider"] == "ecgdeli")

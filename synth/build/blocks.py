@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ecglm.synth.build.used import USED, used_values
 from ecglm.synth.corpus import write_json
 from ecglm.synth.facts import ECG_VIEWS, derive_comparisons, derive_views, merge_measurements
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
@@ -101,12 +102,13 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     labels = read_arrow(job.work / "labels.arrow")
     labels = labels.filter(pc.is_in(labels["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks()))
     merged = merge_measurements(ecgs, list(providers.items()), ecg_index)
+    used = used_values(ecgs, list(providers.items()))
     views = derive_views(merged, labels, guidelines_of_worker(job.guidelines))
     digests = {name: write_arrow(folder / f"{name}.arrow", table) for name, table in views.items()}
     write_arrow(folder / "ecgs.arrow", ecgs)
     write_arrow(folder / "source_labels.arrow", labels)
     for name, table in providers.items():
-        write_arrow(folder / f"provider_{name}.arrow", table)
+        write_arrow(folder / f"provider_{name}.arrow", table.append_column(USED, used[name]))
     write_arrow(folder / "rejected.arrow", rejected)
     facts = views["facts"]
     note = {

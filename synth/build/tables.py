@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ecglm.synth.build.blocks import Blocks, read_arrow
 from ecglm.synth.build.config import BuildConfig
 from ecglm.synth.build.inputs import SourceFiles, TakenOver, versions
+from ecglm.synth.build.used import USED
 from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure import MEASURED_VERSION
@@ -31,7 +32,7 @@ def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: G
     for name, table in source.extras.tables.items():
         write_table(stage, name, [table], OPTIONAL_TABLES[name])
     (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")
-    columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string()}
+    columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string(), USED: pa.list_(pa.string())}
     for provider in source.providers:
         schema = next(blocks.parts(f"provider_{provider}")).schema
         columns |= {field.name: pa.float64() for field in schema if field.name not in columns}

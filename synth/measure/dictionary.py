@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,18 @@ class Measurement:
     words: str
     same_as: tuple[str, ...] = ()
     none_found: str | None = None
+
+
+AMPLITUDES_ONLY = ("ecgdeli",)
+"""Providers whose intervals are not used: ECGdeli's are the longest of any lead, far beyond what limits are made for
+(median QRS duration over PTB-XL 160 ms, against 95 ms by 12SL and Uni-G)."""
+
+
+def columns_of(provider: str, measurement: Measurement, columns: Collection[str]) -> list[str]:
+    """The columns of a provider that give a measurement, the preferred one first; none if it may not be used for it."""
+    if provider in AMPLITUDES_ONLY and measurement.unit != "mV":
+        return []
+    return [name for name in (measurement.name, *measurement.same_as) if name in columns]
 
 
 @cache
