@@ -39,6 +39,13 @@ PtbxlFolder = Annotated[
     Path | None,
     typer.Option("--ptbxl", help="PTB-XL folder, or one made by `synth simulate`. Default: simulated ECGs."),
 ]
+WfdbFolder = Annotated[Path | None, typer.Option("--wfdb", help="Folder of WFDB records, with those below it.")]
+MetadataFile = Annotated[
+    Path | None, typer.Option(help="With --wfdb: CSV or Parquet about the records (see docs/sources.md).")
+]
+Splits = Annotated[
+    str | None, typer.Option(help="With --wfdb: parts of the patients in train/validation/test. [default: 80/10/10]")
+]
 PtbxlPlusFolders = Annotated[
     list[Path] | None,
     typer.Option(
@@ -103,6 +110,9 @@ def build_command(
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the options below.")] = None,
     ptbxl: PtbxlFolder = None,
     ptbxl_plus: PtbxlPlusFolders = None,
+    wfdb: WfdbFolder = None,
+    metadata: MetadataFile = None,
+    splits: Splits = None,
     providers: Annotated[
         str | None,
         typer.Option(
@@ -125,11 +135,14 @@ def build_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be built; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a corpus of instruction pairs, from simulated ECGs or from PTB-XL."""
+    """Build a corpus of instruction pairs, from simulated ECGs, PTB-XL or any WFDB records."""
     from ecglm.synth.build import BuildConfig, build, plan
 
     options = {
         "ptbxl": ptbxl,
+        "wfdb": wfdb,
+        "metadata": metadata,
+        "splits": splits,
         "ptbxl_plus": ptbxl_plus or None,
         "providers": _words(providers),
         "simulated": simulated,
@@ -160,6 +173,9 @@ def measure_command(
     ptbxl: Annotated[
         Path | None, typer.Option("--ptbxl", help="PTB-XL folder, or one made by `synth simulate`.")
     ] = None,
+    wfdb: WfdbFolder = None,
+    metadata: MetadataFile = None,
+    splits: Splits = None,
     limit: Limit = None,
     sampling_hz: SamplingHz = None,
     workers: Workers = None,
@@ -169,11 +185,14 @@ def measure_command(
     """Measure every ECG of a source: rate, axis, amplitudes … under PTB-XL+'s column names, as Parquet."""
     from ecglm.synth.build.measuring import MeasureConfig, measure
 
-    if ptbxl is None:
-        raise typer.BadParameter("name the ECGs: --ptbxl DIR", param_hint="--ptbxl")
+    if ptbxl is None and wfdb is None:
+        raise typer.BadParameter("name the ECGs: --ptbxl DIR or --wfdb FOLDER", param_hint="--ptbxl")
     options = {
         "out": out,
         "ptbxl": ptbxl,
+        "wfdb": wfdb,
+        "metadata": metadata,
+        "splits": splits,
         "limit": limit,
         "sampling_hz": sampling_hz,
         "workers": workers,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ecglm.synth.errors import DefinitionError
 from ecglm.synth.schema import FAMILIES
@@ -19,6 +19,9 @@ class SourceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ptbxl: Path | None = None
+    wfdb: Path | None = None
+    metadata: Path | None = None
+    splits: tuple[int, int, int] = (80, 10, 10)
     simulated: int = Field(default=300, ge=1, le=10_000_000)
     seed: int = Field(default=1, ge=0)
     sampling_hz: Literal[100, 500] | None = None
@@ -29,7 +32,26 @@ class SourceConfig(BaseModel):
     @property
     def folder(self) -> Path | None:
         """The folder of the source; None for simulated ECGs."""
-        return self.ptbxl
+        return self.ptbxl or self.wfdb
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        return value.split("/") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.ptbxl is not None and self.wfdb is not None:
+            raise ValueError("ptbxl and wfdb: give one of them")
+        if self.wfdb is None:
+            for name in ("metadata", "splits"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name}: goes with wfdb; PTB-XL brings its own")
+        elif self.sampling_hz is not None:
+            raise ValueError("sampling_hz: goes with ptbxl; WFDB records are read at the rate of their header")
+        if min(self.splits) < 0 or self.splits[0] == 0:
+            raise ValueError("splits: three parts from 0 up, that of train above 0, such as 80/10/10")
+        return self
 
 
 class BuildConfig(SourceConfig):

@@ -20,6 +20,7 @@ from ecglm.synth.build.extras import Extras, chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.corpus import BUILD_LOG, Corpus
 from ecglm.synth.errors import CorpusError
+from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION
 from ecglm.synth.measure.ecgs import WaveformFiles
 from ecglm.synth.schema import ECGS, LABELS, REJECTED, SCHEMA_VERSION
@@ -74,9 +75,29 @@ def source_root(config: BuildConfig, work: Path, tell: Progress) -> Path:
 
 def open_source(config: SourceConfig, root: Path) -> Source:
     """The source a configuration names, whose folder is `root`."""
+    if config.wfdb is not None:
+        from ecglm.synth.sources.wfdb_folder import open_wfdb
+
+        return open_wfdb(root, known_statements(), metadata=config.metadata, splits=config.splits, limit=config.limit)
     from ecglm.synth.sources.ptbxl import open_ptbxl
 
     return open_ptbxl(root, limit=config.limit, sampling_hz=config.sampling_hz)
+
+
+def known_statements() -> pl.DataFrame:
+    """The statements with a guideline, as a source without a list of its own takes them; no superclass is known."""
+    import polars as pl
+
+    from ecglm.synth.sources.ptbxl.metadata import KINDS
+
+    rows = [
+        (code, guideline.name, list(guideline.kinds), None, None)
+        for code, guideline in sorted(load_guidelines().by_code.items())
+        if set(guideline.kinds) <= set(KINDS)
+    ]
+    text = pl.String()
+    names = {"code": text, "description": text, "kinds": pl.List(text), "superclass": text, "subclass": text}
+    return pl.DataFrame(rows, schema=pl.Schema(names), orient="row")
 
 
 def write_source(
@@ -189,7 +210,11 @@ def source_stamp(config: SourceConfig) -> str | None:
         source = folder_stamp(config.folder)
     else:
         return None
-    return f"{source} {config.limit} {config.sampling_hz}"
+    table = ""
+    if config.metadata is not None and config.metadata.is_file():
+        status = config.metadata.stat()
+        table = f"{config.metadata.name} {status.st_size} {status.st_mtime_ns}"
+    return f"{source} {config.limit} {config.sampling_hz} {config.splits} {table}"
 
 
 def _definitions_stamp(package: str, folder: Path | None) -> str:

@@ -171,6 +171,7 @@ def make_manifest(
             "sampling_hz": config.sampling_hz,
             "families": sorted(config.families),
             "providers": list(source_files.providers),
+            **({"splits": list(config.splits)} if config.wfdb is not None else {}),
             **({"simulated": config.simulated, "seed": config.seed} if config.folder is None else {}),
         },
         "inputs": {

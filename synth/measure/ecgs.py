@@ -13,6 +13,7 @@ import xxhash
 
 from ecglm.synth.errors import SignalError
 from ecglm.synth.measure.block import MAX_SECONDS, MEASURED_COLUMNS, measure_block
+from ecglm.synth.measure.record import measure_record
 from ecglm.synth.schema import REJECTED
 from ecglm.synth.signals import Record, read_block
 
@@ -139,8 +140,6 @@ def _measure(records: Sequence[Record], shape: Shape) -> tuple[dict[str, Any], l
     leads, sampling_hz, n_samples = shape
     if n_samples <= MAX_SECONDS * sampling_hz:
         return measure_block(np.stack([record.millivolts() for record in records]), leads, sampling_hz)
-    from ecglm.synth.measure import measure_record
-
     values = {name: np.full(len(records), np.nan) for name in MEASURED_COLUMNS}
     problems: list[Problem] = []
     for place, record in enumerate(records):

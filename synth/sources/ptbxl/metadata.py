@@ -35,9 +35,9 @@ _DATABASE_COLUMNS = (
 )
 _STATEMENT_COLUMNS = ("description", *KINDS, "diagnostic_class", "diagnostic_subclass")
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_CODE_ITEM = rf"""(?:'[^'"\\]+'|"[^'"\\]+")\s*:\s*{_NUMBER}"""
-_CODES = rf"^\{{\s*(?:{_CODE_ITEM}(?:\s*,\s*{_CODE_ITEM})*\s*,?)?\s*\}}$"
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+CODE_ITEM = rf"""(?:'[^'"\\]+'|"[^'"\\]+")\s*:\s*{NUMBER}"""
+CODES = rf"^\{{\s*(?:{CODE_ITEM}(?:\s*,\s*{CODE_ITEM})*\s*,?)?\s*\}}$"
 
 
 def read_statements(root: Path, fingerprint: dict[str, str]) -> pl.DataFrame:
@@ -162,11 +162,11 @@ def _check_identities(checks: Checks, rows: pl.DataFrame) -> None:
 def parse_codes(checks: Checks, rows: pl.DataFrame, statements: pl.DataFrame) -> pl.DataFrame:
     codes = pl.col("scp_codes")
     checks.refuse(
-        rows, ~codes.str.contains(_CODES).fill_null(False), "scp_codes", "statements as {'NORM': 100.0, 'SR': 0.0}"
+        rows, ~codes.str.contains(CODES).fill_null(False), "scp_codes", "statements as {'NORM': 100.0, 'SR': 0.0}"
     )
     labels = (
-        rows.filter(codes.str.contains(_CODES))
-        .select("ecg_id", "ecg_id_value", "row", codes.str.extract_all(_CODE_ITEM).alias("scp_codes"))
+        rows.filter(codes.str.contains(CODES))
+        .select("ecg_id", "ecg_id_value", "row", codes.str.extract_all(CODE_ITEM).alias("scp_codes"))
         .explode("scp_codes")
         .drop_nulls("scp_codes")
         .select(
@@ -174,7 +174,7 @@ def parse_codes(checks: Checks, rows: pl.DataFrame, statements: pl.DataFrame) ->
             "row",
             "scp_codes",
             codes.str.extract(r"""^['"]([^'"]+)""").alias("code"),
-            codes.str.extract(rf":\s*({_NUMBER})$").cast(pl.Float64).alias("likelihood"),
+            codes.str.extract(rf":\s*({NUMBER})$").cast(pl.Float64).alias("likelihood"),
             pl.int_range(pl.len()).over("row").alias("position"),
         )
     )

@@ -108,7 +108,7 @@ def ecgs_table(rows: pl.DataFrame, name: str, sampling_hz: int) -> pl.DataFrame:
     )
 
 
-def _certainty() -> pl.Expr:
+def certainty() -> pl.Expr:
     """What a likelihood says. On form and rhythm statements the number means nothing: being listed means stated.
 
     A statement that is both diagnostic and form (NST_, DIG, LNGQT) with 0 was stated as form; how likely the diagnosis
@@ -137,6 +137,6 @@ def labels_table(labels: pl.DataFrame, statements: pl.DataFrame, ecgs: pl.DataFr
         .join(ecgs.select("ecg_id"), on="ecg_id", how="semi")
         .join(statements, on="code", how="left")
         .sort("ecg_id_value", "position")
-        .with_columns(_certainty().alias("certainty")),
+        .with_columns(certainty().alias("certainty")),
         polars_schema(LABELS),
     )
