@@ -125,7 +125,7 @@ def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bo
     weighted = steep * weight[:, :, None]
     curve = envelope(weighted)
     level = typical_peak(curve)
-    contrast = np.median(level, axis=1) / np.maximum(np.median(curve, axis=1), np.float32(1e-6))
+    contrast = (np.median(level, axis=1) / np.maximum(np.median(curve, axis=1), np.float32(1e-6))).astype(np.float32)
     record, sample = _peaks(curve, level, contrast > FAST_CONTRAST)
 
     # One row per record, one column per candidate; as wide as the length allows, so that no record sees another's size.

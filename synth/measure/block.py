@@ -22,9 +22,9 @@ MEASURED_VERSION = "2"
 """Changes whenever the same waveform would give another number."""
 
 GLOBAL_COLUMNS = (
-    "HR__Global", "RR_Mean_Global", "RR_StdDev_Global", "QRS_Count_Global", "Ectopic_Count_Global", "Pacing_Found_Global",
-    "P_Found_Global", "P_Evidence_Global", "PR_Int_Global", "P_Dur_Global", "QRS_Dur_Global", "QT_Int_Global",
-    "QT_IntBazett_Global", "QT_IntFridericia_Global", "QT_IntFramingham_Global", "P_AxisFront_Global",
+    "HR__Global", "RR_Mean_Global", "RR_StdDev_Global", "QRS_Count_Global", "Ectopic_Count_Global",
+    "Pacing_Found_Global", "P_Found_Global", "P_Evidence_Global", "PR_Int_Global", "P_Dur_Global", "QRS_Dur_Global",
+    "QT_Int_Global", "QT_IntBazett_Global", "QT_IntFridericia_Global", "QT_IntFramingham_Global", "P_AxisFront_Global",
     "QRS_AxisFront_Global", "T_AxisFront_Global", "Rhythm_Quality_Global", "P_Quality_Global", "QRS_Quality_Global",
     "T_Quality_Global",
 )  # fmt: skip
@@ -84,16 +84,12 @@ def measure_block(signal: Floats, leads: Sequence[str], sampling_hz: int) -> tup
         SignalError: the array does not fit `leads`, a lead is named twice, or the sampling frequency is out of range.
     """
     signal = np.asarray(signal)
-    names = _canonical(leads)
+    names = canonical_leads(leads)
     if signal.ndim != 3 or signal.shape[2] != len(names):
         raise SignalError(
             "bad_shape", f"signal has shape {signal.shape}; expected (n_records, n_samples, {len(names)} leads)"
         )
-    if not MIN_HZ <= sampling_hz <= MAX_HZ:
-        raise SignalError(
-            "sampling_frequency",
-            f"sampling_hz is {sampling_hz}; expected {MIN_HZ} to {MAX_HZ}: resample the signal first",
-        )
+    check_rate(sampling_hz)
     n_records, n_samples, n_leads = signal.shape
     columns = {name: np.full(n_records, np.nan, np.float32) for name in MEASURED_COLUMNS}
     problems: list[Problem] = []
@@ -112,7 +108,16 @@ def measure_block(signal: Floats, leads: Sequence[str], sampling_hz: int) -> tup
     return columns, problems
 
 
-def _canonical(leads: Sequence[str]) -> list[str]:
+def check_rate(sampling_hz: int) -> None:
+    """Raise SignalError for a sampling frequency that cannot be measured at."""
+    if not MIN_HZ <= sampling_hz <= MAX_HZ:
+        raise SignalError(
+            "sampling_frequency",
+            f"sampling_hz is {sampling_hz}; expected {MIN_HZ} to {MAX_HZ}: resample the signal first",
+        )
+
+
+def canonical_leads(leads: Sequence[str]) -> list[str]:
     """The leads as `schema.LEADS` spells them; other names as they are."""
     spelling = {lead.upper(): lead for lead in LEADS}
     names = [spelling.get(lead.strip().upper(), lead) for lead in leads]
@@ -122,6 +127,31 @@ def _canonical(leads: Sequence[str]) -> list[str]:
             f"leads {list(leads)} name a lead twice; expected each lead once: leave one out or rename it",
         )
     return names
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The beats of a part of a block, and what they were found in."""
+
+    signal: Floats  # (n_records, n_leads, n_samples) in mV, missing samples bridged
+    coarse: Floats  # the same at `beats.DETECTION_HZ`
+    missing: Bools  # (n_records, n_leads, n_samples)
+    usable: Bools  # (n_records, n_leads) leads that carry a signal
+    beats: beats.Beats
+    clear: Bools  # (n_records,) whether beats stand out
+    contrast: Floats  # (n_records,) how many times
+
+
+def detect(signal: Floats, sampling_hz: int) -> Detection:
+    """Find the beats of (n_records, n_leads, n_samples) in mV; NaN marks missing samples."""
+    signal, missing = _bridge(signal)
+    coarse = beats.at_detection_rate(signal, sampling_hz)
+    slope = beats.slope(coarse)
+    weight, flat = beats.lead_weights(slope)
+    usable = ~flat & (missing.mean(axis=2) <= MOST_MISSING)
+    weight[~usable] = 0
+    found, clear, contrast = beats.find_beats(coarse, slope, weight)
+    return Detection(signal, coarse, missing, usable, found, clear, contrast)
 
 
 @dataclass(frozen=True)
@@ -141,13 +171,10 @@ class Delineation:
     qrs_offset: Integers
     p: atrial.PWaves
     evidence: Floats  # (n_records,) of P waves
+    p_found: Bools
     t_peak: Integers
     t_offset: Integers
     latest_t_offset: Integers  # where the search for the end of T ended
-
-    @property
-    def p_found(self) -> Bools:
-        return self.evidence >= atrial.FOUND
 
     @property
     def whole(self) -> Bools:
@@ -155,16 +182,17 @@ class Delineation:
         return self.clear & np.isfinite(self.beat).any(axis=(1, 2))
 
 
+def blind(missing: Bools, usable: Bools) -> Bools:
+    """(n_records, n_samples) where no usable lead was recorded."""
+    return np.asarray((missing | ~usable[:, :, None]).all(axis=1))
+
+
 def delineate(signal: Floats, sampling_hz: int) -> Delineation:
     """Find beats, median beat and the bounds of its waves in (n_records, n_leads, n_samples) in mV."""
-    signal, missing = _bridge(signal)
-    coarse = beats.at_detection_rate(signal, sampling_hz)
-    slope = beats.slope(coarse)
-    weight, flat = beats.lead_weights(slope)
-    usable = ~flat & (missing.mean(axis=2) <= MOST_MISSING)
-    weight[~usable] = 0
-    found, clear, contrast = beats.find_beats(coarse, slope, weight)
-    rhythm = beats.rhythm(found, (missing | ~usable[:, :, None]).all(axis=1), sampling_hz)
+    seen = detect(signal, sampling_hz)
+    signal, coarse, missing, usable = seen.signal, seen.coarse, seen.missing, seen.usable
+    found, clear, contrast = seen.beats, seen.clear, seen.contrast
+    rhythm = beats.rhythm(found, blind(missing, usable), sampling_hz)
     rhythm["QRS_Count_Global"][~clear] = np.nan
 
     beat, error, hz = median_beat.median_beats(signal, missing, found, sampling_hz)
@@ -176,16 +204,18 @@ def delineate(signal: Floats, sampling_hz: int) -> Delineation:
     t_peak = repolarisation.t_peak(known, onset, offset, rr_or_long, hz)
     p = atrial.p_bounds(known, onset, t_peak, rr_or_long, hz)
     before, _ = median_beat.undisturbed(found, len(signal))
+    before = median_beat.preferred(found.dominant, before, found, len(signal))
     fiducial = milliseconds(median_beat.BEFORE_MS, hz)
     at = [((sample - fiducial) / hz).astype(np.float32) for sample in (onset, p.peak)]
-    evidence = atrial.p_evidence(coarse, usable, found, before, at[0], at[1])
-    next_wave = np.where(
-        evidence >= atrial.FOUND, p.onset - milliseconds(10, hz), onset - milliseconds(40, hz)
-    ) + np.rint(rr_or_long).astype(np.int64)
+    evidence = atrial.p_evidence(coarse, usable, error, found, before, at[0], at[1])
+    irregular = rhythm["RR_StdDev_Global"] > atrial.IRREGULAR * rhythm["RR_Mean_Global"]
+    p_found = evidence >= np.where(irregular, atrial.FOUND_IRREGULAR, atrial.FOUND_REGULAR)
+    next_wave = np.where(p_found, p.onset - milliseconds(10, hz), onset - milliseconds(40, hz))
+    next_wave += np.rint(rr_or_long).astype(np.int64)
     t_offset, latest = repolarisation.t_end(known, t_peak, next_wave, hz)
     return Delineation(
-        found, clear, contrast, usable, missing, beat, error, hz, rhythm, onset, offset, p, evidence, t_peak, t_offset,
-        latest,
+        found, clear, contrast, usable, missing, beat, error, hz, rhythm, onset, offset, p, evidence, p_found, t_peak,
+        t_offset, latest,
     )  # fmt: skip
 
 
@@ -209,8 +239,9 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
         **_of_leads(
             QRS_COLUMNS,
             (
-                read.q, read.q_duration, read.r, read.r_duration, read.s, read.s_duration, read.r_prime,
-                read.r_prime_duration, read.s_prime, read.s_prime_duration, read.peak_time, read.peak_to_peak, read.area,
+                read.q, read.q_duration, read.r, read.r_duration, read.s, read.s_duration,
+                read.r_prime, read.r_prime_duration, read.s_prime, read.s_prime_duration,
+                read.peak_time, read.peak_to_peak, read.area,
             ),
             good,
         ),
@@ -237,11 +268,11 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
 
     _report(problems, "nan_samples", absent > 0, names, absent, "{:.0%} of the samples missing")
     _report(problems, "flat_lead", ~usable & (absent <= MOST_MISSING), names)
-    cut_off = quality.clipped(np.nan_to_num(signal), sampling_hz) & usable
+    cut_off = np.asarray(quality.clipped(np.nan_to_num(signal), sampling_hz) & usable)
     _report(problems, "clipped_lead", cut_off, names, read.peak_to_peak, "cut off; QRS {:.2f} mV or more")
     _report(problems, "noisy_lead", noisy, names, seen.error, "standard error {:.2f} mV")
     _report(problems, "implausible_amplitude", implausible, names, read.peak_to_peak, "{:.0f} mV; are the units right?")
-    no_signal = ~usable.any(axis=1)
+    no_signal = np.asarray(~usable.any(axis=1))
     for record in np.flatnonzero(~clear):
         detail = "no lead carries a signal" if no_signal[record] else "no QRS complexes stand out from the background"
         problems.append((int(record), "no_beats", detail))
@@ -249,10 +280,12 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     for record in np.flatnonzero(too_few):
         count = int(columns["QRS_Count_Global"][record])
         problems.append((int(record), "too_few_beats", f"{count} QRS complexes, one of them whole at least is needed"))
-    blind = (seen.missing | ~usable[:, :, None]).all(axis=1)
-    pause, begins = quality.longest_pause(seen.beats, blind, signal.shape[2] / sampling_hz, sampling_hz)
+    unseen = blind(seen.missing, usable)
+    pause, begins = quality.longest_pause(seen.beats, unseen, signal.shape[2] / sampling_hz, sampling_hz)
     for record in np.flatnonzero(clear & (pause >= quality.PAUSE_S)):
-        problems.append((int(record), "long_pause", f"{pause[record]:.1f} s without a QRS complex from {begins[record]:.1f} s on"))
+        problems.append(
+            (int(record), "long_pause", f"{pause[record]:.1f} s without a QRS complex from {begins[record]:.1f} s on")
+        )
     problems += [
         (int(record), "indeterminate_axis", "the net QRS area is near zero in every limb lead")
         for record in np.flatnonzero(doubtful)
@@ -346,17 +379,19 @@ def _grades(seen: Delineation, per_lead: dict[str, Floats], columns: dict[str, F
         count = np.maximum(np.isfinite(grades).sum(axis=1), 1)
         return np.asarray(ordered[np.arange(len(ordered)), (count - 1) // 2])
 
-    unseen = (seen.missing | ~seen.usable[:, :, None]).all(axis=1).mean(axis=1)
+    unseen = blind(seen.missing, seen.usable).mean(axis=1)
     rhythm = steps(seen.contrast, CLEAR_CONTRAST, FAIR_CONTRAST, np.isfinite(columns["HR__Global"]))
     qrs = np.where(np.isfinite(columns["QRS_Dur_Global"]), best_leads(per_lead["QRS_Quality"]), np.nan)
     p = steps(seen.evidence, SURE_EVIDENCE, FAIR_EVIDENCE, np.isfinite(columns["PR_Int_Global"]))
     t = np.where(np.isfinite(columns["QT_Int_Global"]), best_leads(per_lead["T_Quality"]), np.nan)
     at_limit = seen.t_offset >= seen.latest_t_offset - milliseconds(T_END_MARGIN_MS, seen.hz)
     return {
-        "Rhythm_Quality_Global": np.where(unseen > 0.1, np.fmin(rhythm, quality.POOR), rhythm).astype(np.float32),
+        "Rhythm_Quality_Global": np.where(unseen > 0.1, np.minimum(rhythm, quality.POOR), rhythm).astype(np.float32),
         "P_Quality_Global": p,
         "QRS_Quality_Global": np.maximum(qrs, quality.POOR).astype(np.float32),
-        "T_Quality_Global": np.where(at_limit, np.minimum(t, quality.POOR), np.maximum(t, quality.POOR)).astype(np.float32),
+        "T_Quality_Global": np.where(at_limit, np.minimum(t, quality.POOR), np.maximum(t, quality.POOR)).astype(
+            np.float32
+        ),
     }
 
 

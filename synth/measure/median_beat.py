@@ -14,7 +14,7 @@ from ecglm.synth.measure.arrays import Bools, Doubles, Floats, Integers, millise
 from ecglm.synth.measure.beats import Beats, usual_interval
 
 BEFORE_MS, AFTER_MS = 480, 640
-"""The median beat spans these times around the beat's fiducial point: PR intervals to 400 ms, QT intervals to 600 ms."""
+"""The median beat spans these times around the beat's fiducial point: PR to 400 ms, QT to 600 ms."""
 CORE_MS = 300
 """A beat takes part if this much on either side of it was recorded; what lies farther out may miss a beat more."""
 FINE_HZ = 500
@@ -57,7 +57,7 @@ def median_beats(signal: Floats, missing: Bools, beats: Beats, sampling_hz: int)
         (core_end, end + margin, after),
     ):
         begin, reach = whole_sample + start - (_TAPS // 2 - 1), stop - start + _TAPS - 1
-        whole = _preferred(used & (begin >= 0) & (begin + reach <= length), calm, beats, n_records)
+        whole = preferred(used & (begin >= 0) & (begin + reach <= length), calm, beats, n_records)
         if start == core_first:
             used = whole
         rows, begin = beats.record[whole], begin[whole]
@@ -94,7 +94,7 @@ def undisturbed(beats: Beats, n_records: int) -> tuple[Bools, Bools]:
     return before, after
 
 
-def _preferred(whole: Bools, calm: Bools, beats: Beats, n_records: int) -> Bools:
+def preferred(whole: Bools, calm: Bools, beats: Beats, n_records: int) -> Bools:
     """The `whole` beats that are also `calm`; all whole ones where a record has fewer than two calm ones."""
     enough = np.bincount(beats.record[whole & calm], minlength=n_records) >= 2
     return whole & (calm | ~enough[beats.record])

@@ -23,14 +23,14 @@ SWAP_MV, FLAT_II_MV, FLAT_II_SHARE = 0.05, 0.12, 0.12
 
 
 def grade(size: Floats, error: Floats) -> Floats:
-    """Grade of waves by their height over the standard error; poor where the error is unknown, NaN where the wave is."""
+    """Grade of waves by their height over the standard error; poor where the error is unknown, NaN without a wave."""
     ratio = np.abs(size) / np.maximum(np.nan_to_num(error, nan=np.inf), np.float32(1e-6))
     graded = np.where(ratio >= GOOD_RATIO, GOOD, np.where(ratio >= FAIR_RATIO, FAIR, POOR))
     return np.where(np.isnan(size), np.nan, graded).astype(np.float32)
 
 
 def clipped(signal: Floats, hz: int) -> Bools:
-    """(n_records, n_leads) leads of (n_records, n_leads, n_samples) in mV that were cut off at an end of their range."""
+    """(n_records, n_leads) leads of (n_records, n_leads, n_samples) in mV that are cut off at an end of their range."""
     run = max(3, milliseconds(CLIPPED_MS, hz))
     middle = np.median(signal[:, :, :: max(1, hz // 50)], axis=2)
     found = np.zeros(signal.shape[:2], bool)

@@ -134,7 +134,8 @@ def qrs_waves(beat: Floats, onset: Integers, offset: Integers, hz: int) -> Waves
     Deflections are the stretches between crossings of that level; those of less than 25 µV or 0.16 mV·ms are none, as
     in 12SL (GE Healthcare, Marquette 12SL ECG Analysis Program, Physician's Guide). QRS_AmpPP takes them all in.
     """
-    first, last = int(onset.min(initial=beat.shape[2])), int(offset.max(initial=0))
+    # One sample before the complex, where the wave is 0, starts the first deflection.
+    first, last = max(0, int(onset.min(initial=beat.shape[2])) - 1), int(offset.max(initial=0))
     time = np.arange(first, last + 1)
     inside = (time >= onset[:, None]) & (time <= offset[:, None])
     wave = np.where(inside[:, None], beat[:, :, first : last + 1], np.float32(0))
