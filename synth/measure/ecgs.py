@@ -12,8 +12,8 @@ import pyarrow as pa
 import xxhash
 
 from ecglm.synth.errors import SignalError
-from ecglm.synth.measure.block import MAX_SECONDS, MEASURED_COLUMNS, measure_block
-from ecglm.synth.measure.record import measure_record
+from ecglm.synth.measure.block import MEASURED_COLUMNS, measure_block
+from ecglm.synth.measure.record import LONGEST_WHOLE_S, measure_record
 from ecglm.synth.schema import REJECTED
 from ecglm.synth.signals import Record, read_block
 
@@ -138,7 +138,7 @@ def measure_ecgs(waveforms: Waveforms, ecgs: pa.Table) -> Measured:
 
 def _measure(records: Sequence[Record], shape: Shape) -> tuple[dict[str, Any], list[Problem]]:
     leads, sampling_hz, n_samples = shape
-    if n_samples <= MAX_SECONDS * sampling_hz:
+    if n_samples <= LONGEST_WHOLE_S * sampling_hz:
         return measure_block(np.stack([record.millivolts() for record in records]), leads, sampling_hz)
     values = {name: np.full(len(records), np.nan) for name in MEASURED_COLUMNS}
     problems: list[Problem] = []
@@ -146,7 +146,7 @@ def _measure(records: Sequence[Record], shape: Shape) -> tuple[dict[str, Any], l
         measured, found = measure_record(record.millivolts(), leads, sampling_hz)
         for name, value in measured.items():
             values[name][place] = value
-        problems += [(place, reason, detail) for *_, reason, detail in found]
+        problems += [(place, reason, detail) for reason, detail in found]
     return values, problems
 
 

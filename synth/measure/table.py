@@ -100,8 +100,9 @@ class MeasuredTable:
         return pq.read_table(self.root / WAVEFORMS, schema=WAVEFORM_ROWS)
 
     def rejected(self, ecg_ids: pa.Array) -> pa.Table:
-        """Rows of schema.REJECTED about these ECGs."""
+        """Rows of schema.REJECTED about the waveforms of these ECGs."""
         rows = pq.read_table(self.root / REJECTED_FILE, schema=REJECTED)
+        rows = rows.filter(pc.equal(rows["stage"], "signal"))
         return rows.filter(pc.is_in(pc.list_element(rows["ecg_ids"], 0), value_set=ecg_ids))
 
     def values(self) -> pa.Table:
