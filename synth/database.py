@@ -28,12 +28,14 @@ MACROS = (
 )
 """Macros that guidelines, templates and checks may use; made before the connection is locked."""
 
+_NO_SPILLING = "SET temp_directory = ''"
+"""Before anything else: our own SQL must not leave files in the working directory either."""
+
 _LOCK = (
     "SET python_enable_replacements = false",
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
     "SET preserve_insertion_order = true",
-    "SET temp_directory = ''",
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
@@ -63,7 +65,7 @@ class LockedConnection:
         self._connection = duckdb.connect(":memory:", config={"threads": threads, "memory_limit": memory_limit})
         for name, table in tables.items():
             self._connection.register(name, table)
-        for statement in (*MACROS, *setup, *_LOCK):
+        for statement in (_NO_SPILLING, *MACROS, *setup, *_LOCK):
             self._connection.execute(statement)
 
     def __enter__(self) -> LockedConnection:
