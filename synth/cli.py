@@ -205,6 +205,39 @@ def measure_command(
     _print_json(content) if as_json else _print_measured(content)
 
 
+@app.command("signals")
+def signals_command(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="PTB-XL folder, or any folder of WFDB records.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the store. [default: the cache folder, see docs/sources.md]")
+    ] = None,
+    metadata: MetadataFile = None,
+    limit: Limit = None,
+    sampling_hz: SamplingHz = None,
+    workers: Workers = None,
+    resume: Resume = None,
+    as_json: Json = False,
+) -> None:
+    """Read every waveform of a source once into int16 arrays that are memory-mapped, with a table of what is where."""
+    from ecglm.synth.build.storing import StoreConfig, store
+    from ecglm.synth.sources.ptbxl.metadata import DATABASE
+
+    options = {
+        "ptbxl" if (source / DATABASE).is_file() else "wfdb": source,
+        "out": out,
+        "metadata": metadata,
+        "limit": limit,
+        "sampling_hz": sampling_hz,
+        "workers": workers,
+        "resume": resume,
+    }
+    chosen = _configured(StoreConfig, None, options)
+    with _progress() as progress:
+        result = store(chosen, progress)
+    content = dataclasses.asdict(result) | {"out": str(result.out)}
+    _print_json(content) if as_json else _print_stored(content)
+
+
 @app.command("simulate")
 def simulate_command(
     out: Annotated[Path, typer.Option(help="New folder, in PTB-XL's own layout.")],
@@ -391,6 +424,15 @@ def _print_measured(result: dict[str, Any]) -> None:
     print(
         f"{result['out']}: {result['measured']:,} of {result['ecgs']:,} ECGs measured in {result['seconds']:.1f} s,"
         f" {result['columns']} columns, {result['values'] / max(cells, 1):.1%} of the values"
+    )
+    for reason, count in result["rejected_reasons"].items():
+        print(f"  {count:,}: {reason}")
+
+
+def _print_stored(result: dict[str, Any]) -> None:
+    print(
+        f"{result['out']}: {result['stored']:,} of {result['ecgs']:,} ECGs in {result['arrays']} arrays,"
+        f" {result['bytes'] / 1e6:,.1f} MB, in {result['seconds']:.1f} s"
     )
     for reason, count in result["rejected_reasons"].items():
         print(f"  {count:,}: {reason}")

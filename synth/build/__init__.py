@@ -13,11 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from ecglm.synth.build.blocks import (
+    MEASURED,
     BlockJob,
     Blocks,
     block_done,
     block_ranges,
     prepare_block,
+    read_arrow,
     write_arrow,
 )
 from ecglm.synth.build.config import BuildConfig, read_config
@@ -33,6 +35,7 @@ from ecglm.synth.build.inputs import (
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.build.rendering import forget, render_all
 from ecglm.synth.build.staging import finish_swap, locked, prepare_work, swap, told_plainly, work_folder
+from ecglm.synth.build.storing import waveforms_of
 from ecglm.synth.build.tables import (
     keep_simulated,
     make_manifest,
@@ -47,6 +50,7 @@ from ecglm.synth.errors import SourceError
 from ecglm.synth.facts import KNOWLEDGE_VIEWS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import load_guidelines
+from ecglm.synth.measure.ecgs import Waveforms
 from ecglm.synth.templates import load_templates
 
 
@@ -129,12 +133,16 @@ def _build_locked(
     with _timed(timings, "source"):
         source = open_source(config, root)
         source_files = write_source(work, source, config, previous, tell)
+        waveforms: Waveforms = waveform_files(source)
+        measures = MEASURED in source_files.providers and source_files.taken_over is None
+        if measures and config.folder is not None:
+            waveforms = waveforms_of(source, read_arrow(work / "ecgs.arrow"), config.workers, tell)
     stage = work / "stage"
     stage.mkdir(exist_ok=True)
     job = BlockJob(
         work=work,
         source=source.name,
-        waveforms=waveform_files(source),
+        waveforms=waveforms,
         guidelines=config.guidelines,
         providers=source_files.providers,
         taken_over=source_files.taken_over is not None,

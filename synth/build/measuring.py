@@ -19,9 +19,10 @@ from pydantic import Field
 
 from ecglm.synth.build.blocks import block_ranges, blocks_digest, read_arrow, write_arrow
 from ecglm.synth.build.config import SourceConfig
-from ecglm.synth.build.inputs import ecgs_table, ids_digest, open_source, source_stamp, versions, waveform_files
+from ecglm.synth.build.inputs import ecgs_table, ids_digest, open_source, source_stamp, versions
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.staging import Kind, finish_swap, locked, prepare_work, swap, told_plainly, work_folder
+from ecglm.synth.build.storing import waveforms_of
 from ecglm.synth.build.workers import workers
 from ecglm.synth.corpus import ParquetFile, file_sha256, write_json
 from ecglm.synth.errors import DefinitionError, SourceError
@@ -105,8 +106,9 @@ def _measure_locked(
     ecgs = ecgs_table(source)
     write_arrow(work / "ecgs.arrow", ecgs)
     ranges = block_ranges(ecgs.num_rows, PART_ECGS)
+    waveforms = waveforms_of(source, ecgs, config.workers, tell)
     tasks = [
-        (work, waveform_files(source), number, start, stop)
+        (work, waveforms, number, start, stop)
         for number, start, stop in ranges
         if not _part_done(work, number).is_file()
     ]

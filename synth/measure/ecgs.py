@@ -127,10 +127,9 @@ def measure_ecgs(waveforms: Waveforms, ecgs: pa.Table) -> Measured:
             **{name: pa.array(column, mask=np.isnan(column)) for name, column in values.items()},
         }
     )
-    rejected = [_rejection(ids[row], reason, detail) for row, reason, detail in problems]
     return Measured(
         table=table.filter(mask),
-        rejected=pa.Table.from_pylist(rejected, schema=REJECTED),
+        rejected=rejection_table(ids, problems),
         usable=mask,
         checksums=pa.array(checksums, pa.string()),
     )
@@ -150,12 +149,17 @@ def _measure(records: Sequence[Record], shape: Shape) -> tuple[dict[str, Any], l
     return values, problems
 
 
-def _rejection(ecg_id: str, reason: str, detail: str) -> dict[str, Any]:
-    return {
-        "stage": "signal",
-        "ecg_ids": [ecg_id],
-        "template_id": None,
-        "slots": None,
-        "reason": reason,
-        "detail": detail,
-    }
+def rejection_table(ecg_ids: Sequence[str], problems: Sequence[Problem]) -> pa.Table:
+    """Problems met in waveforms as rows of schema.REJECTED."""
+    rows = [
+        {
+            "stage": "signal",
+            "ecg_ids": [ecg_ids[number]],
+            "template_id": None,
+            "slots": None,
+            "reason": reason,
+            "detail": detail,
+        }
+        for number, reason, detail in problems
+    ]
+    return pa.Table.from_pylist(rows, schema=REJECTED)
