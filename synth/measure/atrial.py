@@ -22,13 +22,13 @@ HUMP, WINGS = 50, 75
 FINE_HUMP, FINE_WINGS = 24, 50
 AFTER_T_PEAK = 75
 """The search begins this long after the peak of the T wave before."""
-AGAINST_T, AFTER_T_END = 0.5, 50
+AGAINST_T, AFTER_T_END = 0.85, 50
 """Until this long after the end of the T wave before, what bends against its direction is its end."""
 USUAL_PR, USUAL_RANGE, UNUSUAL_COST = 110.0, 60.0, 0.25
 """Humps whose peak lies this long before the QRS complex are preferred: a quarter of the height at 200 ms beyond."""
 BODY_SHARE, BODY_ALIKE, BODY_REACH = 0.5, 0.4, 70
 """What belongs to the P wave around its steepest hump: half as curved, in a like direction, within this reach."""
-ONSET_REACH, OFFSET_REACH = 70, 100
+ONSET_REACH, OFFSET_REACH = 65, 100
 SMALLEST_MV = 0.02
 """No P wave is lower: 20 µV, as for the CSE working party
 (Willems et al. 1985, doi:10.1093/oxfordjournals.eurheartj.a061930)."""
@@ -67,8 +67,8 @@ def p_bounds(
     """Where the P wave lies in each median beat.
 
     Onset and offset are the corners of the wave: the samples farthest below the straight line from its outermost humps
-    to the level outside (the triangle method of Zack et al. 1977, doi:10.1177/25.7.70454), in the combination of leads
-    that shows those humps best, so that one pair of bounds holds for all leads.
+    to the level outside (see `corner`), as a mean over the leads by how well they show those humps, so that one pair of
+    bounds holds for all leads.
 
     Args:
         beat: (n_records, n_leads, n_times) in mV relative to the level at QRS onset; 0 in leads not to be used.
@@ -108,11 +108,11 @@ def p_bounds(
     first_hump = body.argmax(axis=1)
     last_hump = np.minimum(n_times - 1 - body[:, ::-1].argmax(axis=1), qrs_onset - milliseconds(10, hz))
 
-    smooth = moving_mean(wave, milliseconds(12, hz))
+    smooth = moving_mean(wave[:, :, : int(qrs_onset.max(initial=0)) + 1], milliseconds(12, hz))
     outside = np.maximum(first_hump - milliseconds(ONSET_REACH, hz), begin)
-    onset = corner(_projected(smooth, values_at(bend, first_hump)), first_hump, outside)
+    onset = corner(smooth, first_hump, outside, np.abs(values_at(bend, first_hump)))
     outside = np.minimum(qrs_onset, last_hump + milliseconds(OFFSET_REACH, hz))
-    offset = corner(_projected(smooth, values_at(bend, last_hump)), last_hump, outside)
+    offset = corner(smooth, last_hump, outside, np.abs(values_at(bend, last_hump)))
     return PWaves(onset, peak, offset)
 
 
@@ -124,22 +124,23 @@ def curvature(wave: Floats, width: int, apart: int) -> Floats:
     return bend
 
 
-def corner(curve: Floats, top: Integers, outside: Integers) -> Integers:
-    """(n_records,) sample of (n_records, n_times) farthest below the line from its value at `top` to that at `outside`.
+def corner(wave: Floats, top: Integers, outside: Integers, weight: Floats) -> Integers:
+    """(n_records,) where the flank of a wave between `top` and `outside` bends most, on the average of the leads.
 
-    Zack et al. 1977, doi:10.1177/25.7.70454.
+    In each lead of (n_records, n_leads, n_times) the sample farthest from the straight line between the values at both
+    ends, on the side of the lower one (Zack et al. 1977, doi:10.1177/25.7.70454).
+
+    Args:
+        weight: (n_records, n_leads) how much each lead counts.
     """
-    time, rows = np.arange(curve.shape[1]), np.arange(len(curve))
-    upper, lower = curve[rows, top][:, None], curve[rows, outside][:, None]
-    share = (time - top[:, None]) / np.where(outside == top, 1, outside - top)[:, None]
-    below = upper + (lower - upper) * share - curve
+    time = np.arange(wave.shape[2])
+    upper, lower = values_at(wave, top)[:, :, None], values_at(wave, outside)[:, :, None]
+    share = ((time - top[:, None]) / np.where(outside == top, 1, outside - top)[:, None]).astype(np.float32)
+    below = (upper + (lower - upper) * share[:, None] - wave) * np.sign(upper - lower)
     between = (time >= np.minimum(top, outside)[:, None]) & (time <= np.maximum(top, outside)[:, None])
-    return np.asarray(np.where(between, below, -np.inf).argmax(axis=1))
-
-
-def _projected(wave: Floats, direction: Floats) -> Floats:
-    """(n_records, n_times) of (n_records, n_leads, n_times) along one direction (n_records, n_leads) of lead space."""
-    return np.asarray((wave * direction[:, :, None]).sum(axis=1))
+    place = np.where(between[:, None], below, -np.inf).argmax(axis=2)
+    total = np.maximum(weight.sum(axis=1), np.float32(1e-9))
+    return np.asarray(np.rint((place * weight).sum(axis=1) / total).astype(np.int64))
 
 
 def p_evidence(
