@@ -12,7 +12,7 @@ from ecglm.synth.measure.arrays import Floats, Integers, mean_between, milliseco
 # PTB-XL+ publishes) unless a source is named.
 FIRST_T, LATEST_SHARE = 60, 0.58
 """The T wave peaks between this long after the QRS complex and this share of the RR interval after its onset."""
-LATEST_END = 185
+LATEST_END = 190
 """The T wave ends within this time after its peak."""
 SMALLEST_T_MV = 0.04
 """Where no lead has a higher T wave, there is none whose end could be measured."""
