@@ -22,6 +22,8 @@ HUMP, WINGS = 50, 75
 FINE_HUMP, FINE_WINGS = 24, 50
 AFTER_T_PEAK = 75
 """The search begins this long after the peak of the T wave before."""
+AGAINST_T, AFTER_T_END = 0.85, 50
+"""Until this long after the end of the T wave before, what bends against its direction is its end."""
 USUAL_PR, USUAL_RANGE, UNUSUAL_COST = 110.0, 60.0, 0.25
 """Humps whose peak lies this long before the QRS complex are preferred: a quarter of the height at 200 ms beyond."""
 BODY_SHARE, BODY_ALIKE, BODY_REACH = 0.5, 0.4, 70
@@ -54,20 +56,23 @@ class PShapes:
     duration: Floats  # ms of that part
     negative_amplitude: Floats  # mV ≤ 0
     negative_duration: Floats  # ms
+    height: Floats  # mV, of the greater part, however small
     area: Floats  # mV·ms, net
     absolute_area: Floats  # mV·ms
 
 
-def p_bounds(beat: Floats, qrs_onset: Integers, t_peak: Integers, rr_samples: Floats, hz: int) -> PWaves:
+def p_bounds(
+    beat: Floats, qrs_onset: Integers, t_peak: Integers, t_offset: Integers, rr_samples: Floats, hz: int
+) -> PWaves:
     """Where the P wave lies in each median beat.
 
     Onset and offset are the corners of the wave: the samples farthest below the straight line from its outermost humps
-    to the level outside (the triangle method of Zack et al. 1977, doi:10.1177/25.7.70454), in the combination of leads
-    that shows those humps best, so that one pair of bounds holds for all leads.
+    to the level outside (see `corner`), as a mean over the leads by how well they show those humps, so that one pair of
+    bounds holds for all leads.
 
     Args:
         beat: (n_records, n_leads, n_times) in mV relative to the level at QRS onset; 0 in leads not to be used.
-        qrs_onset, t_peak: (n_records,) samples.
+        qrs_onset, t_peak, t_offset: (n_records,) samples; the T wave is that after the QRS complex.
         rr_samples: (n_records,) usual RR interval.
     """
     n_times = beat.shape[2]
@@ -80,7 +85,13 @@ def p_bounds(beat: Floats, qrs_onset: Integers, t_peak: Integers, rr_samples: Fl
     wave = np.where(time < begin[:, None, None], values_at(wave, begin)[:, :, None], wave)
 
     smooth = moving_mean(wave, milliseconds(16, hz))
-    size = np.sqrt((curvature(smooth, milliseconds(HUMP, hz), milliseconds(WINGS, hz)) ** 2).sum(axis=1))
+    bend = curvature(smooth, milliseconds(HUMP, hz), milliseconds(WINGS, hz))
+    size = np.sqrt((bend * bend).sum(axis=1))
+    # Where the T wave before ends, the curve bends against its direction: no hump.
+    t_wave = values_at(beat, t_peak)
+    against = (bend * t_wave[:, :, None]).sum(axis=1) < -AGAINST_T * size * np.sqrt((t_wave**2).sum(axis=1))[:, None]
+    t_ended = t_offset - rr_samples + milliseconds(AFTER_T_END, hz)
+    size = np.where(against & (time < t_ended[:, None]), np.float32(0), size)
     early = (qrs_onset[:, None] - time) * (1000 / hz)
     cost = UNUSUAL_COST * np.clip((np.abs(early - USUAL_PR) - USUAL_RANGE) / 200, 0, 1)
     searched = (time >= first[:, None] + milliseconds(20, hz)) & (time <= qrs_onset[:, None] - milliseconds(40, hz))
@@ -97,11 +108,11 @@ def p_bounds(beat: Floats, qrs_onset: Integers, t_peak: Integers, rr_samples: Fl
     first_hump = body.argmax(axis=1)
     last_hump = np.minimum(n_times - 1 - body[:, ::-1].argmax(axis=1), qrs_onset - milliseconds(10, hz))
 
-    smooth = moving_mean(wave, milliseconds(12, hz))
+    smooth = moving_mean(wave[:, :, : int(qrs_onset.max(initial=0)) + 1], milliseconds(12, hz))
     outside = np.maximum(first_hump - milliseconds(ONSET_REACH, hz), begin)
-    onset = corner(_projected(smooth, values_at(bend, first_hump)), first_hump, outside)
+    onset = corner(smooth, first_hump, outside, np.abs(values_at(bend, first_hump)))
     outside = np.minimum(qrs_onset, last_hump + milliseconds(OFFSET_REACH, hz))
-    offset = corner(_projected(smooth, values_at(bend, last_hump)), last_hump, outside)
+    offset = corner(smooth, last_hump, outside, np.abs(values_at(bend, last_hump)))
     return PWaves(onset, peak, offset)
 
 
@@ -113,22 +124,23 @@ def curvature(wave: Floats, width: int, apart: int) -> Floats:
     return bend
 
 
-def corner(curve: Floats, top: Integers, outside: Integers) -> Integers:
-    """(n_records,) sample of (n_records, n_times) farthest below the line from its value at `top` to that at `outside`.
+def corner(wave: Floats, top: Integers, outside: Integers, weight: Floats) -> Integers:
+    """(n_records,) where the flank of a wave between `top` and `outside` bends most, on the average of the leads.
 
-    Zack et al. 1977, doi:10.1177/25.7.70454.
+    In each lead of (n_records, n_leads, n_times) the sample farthest from the straight line between the values at both
+    ends, on the side of the lower one (Zack et al. 1977, doi:10.1177/25.7.70454).
+
+    Args:
+        weight: (n_records, n_leads) how much each lead counts.
     """
-    time, rows = np.arange(curve.shape[1]), np.arange(len(curve))
-    upper, lower = curve[rows, top][:, None], curve[rows, outside][:, None]
-    share = (time - top[:, None]) / np.where(outside == top, 1, outside - top)[:, None]
-    below = upper + (lower - upper) * share - curve
+    time = np.arange(wave.shape[2])
+    upper, lower = values_at(wave, top)[:, :, None], values_at(wave, outside)[:, :, None]
+    share = ((time - top[:, None]) / np.where(outside == top, 1, outside - top)[:, None]).astype(np.float32)
+    below = (upper + (lower - upper) * share[:, None] - wave) * np.sign(upper - lower)
     between = (time >= np.minimum(top, outside)[:, None]) & (time <= np.maximum(top, outside)[:, None])
-    return np.asarray(np.where(between, below, -np.inf).argmax(axis=1))
-
-
-def _projected(wave: Floats, direction: Floats) -> Floats:
-    """(n_records, n_times) of (n_records, n_leads, n_times) along one direction (n_records, n_leads) of lead space."""
-    return np.asarray((wave * direction[:, :, None]).sum(axis=1))
+    place = np.where(between[:, None], below, -np.inf).argmax(axis=2)
+    total = np.maximum(weight.sum(axis=1), np.float32(1e-9))
+    return np.asarray(np.rint((place * weight).sum(axis=1) / total).astype(np.int64))
 
 
 def p_evidence(
@@ -206,6 +218,7 @@ def p_shapes(beat: Floats, waves: PWaves, hz: int) -> PShapes:
         duration=np.where(some, np.where(up_first, up_ms, down_ms), nothing),
         negative_amplitude=np.where(inverted, lowest, nothing),
         negative_duration=np.where(inverted, down_ms, nothing),
+        height=np.maximum(highest, -lowest),
         area=wave.sum(axis=2) * per_sample,
         absolute_area=(up - down).sum(axis=2) * per_sample,
     )
