@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -48,10 +49,11 @@ _STATEMENT_FILES = {
 """Who stated → column of labels/<who>_statements.csv → what it lists."""
 _SNOMED_COLUMNS = ("snomed_id", "description", "ancestors", "in_ptbxl", "in_12sl", "informative")
 
-_UNITS = {"bpm": "/min", "degrees": "°", "mV": "mV", "ms": "ms", "integer": ""}
+_UNITS = {"bpm": "/min", "degrees": "°", "mV": "mV", "ms": "ms", "mV*ms": "mV·ms", "integer": ""}
 """Unit as PTB-XL+ writes it → as measurements have it."""
 _PLAUSIBLE = {"mV": (-50, 50), "ms": (-5_000, 20_000), "°": (-360, 360), "/min": (0, 1_000), "beats": (0, 1_000)}
 """Beyond these a value is in another unit than its column says. Published extremes of 1.0.1 lie well inside."""
+_FINITE = (-sys.float_info.max, sys.float_info.max)
 _LEAST_LONG_MS = 10
 """Intervals that are all shorter than this are not in ms."""
 _LONG = re.compile(r"(PR|QT)_Int\w*_Global|QRS_Dur_Global|RR_Mean_Global")
@@ -66,6 +68,7 @@ _ATTRIBUTION = {
     "doi": "10.1038/s41597-023-02153-8",
 }
 
+_LONGEST_CELL = 20_000
 _TEXT = r"""'[^'"\\]*'|"[^"\\]*\""""
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _ONE = rf"(?:{_TEXT}|{_NUMBER}|nan|None)"
@@ -151,6 +154,7 @@ def _statements(who: str) -> str:
 
 @dataclass(frozen=True)
 class _Feature:
+    id: str
     unit: str
     in_microvolts: bool
     """Given in µV by 12SL, though the description says mV: it has no factor for these."""
@@ -169,7 +173,7 @@ def _read_description(root: Path, fingerprint: dict[str, str]) -> dict[str, dict
             if row[f"{provider}_feature"] is None:
                 continue
             micro = provider == "12sl" and row["unit"] == "mV" and row["consistent_units_12sl"] == "1"
-            feature = _Feature(str(row["unit"] or ""), micro)
+            feature = _Feature(name, str(row["unit"] or ""), micro)
             for suffix in _ECGDELI_SUFFIXES if provider == "ecgdeli" else ("",):
                 columns[provider] |= {f"{each}{suffix}": feature for each in names}
     _check_units(path, columns)
@@ -178,15 +182,16 @@ def _read_description(root: Path, fingerprint: dict[str, str]) -> dict[str, dict
 
 def _check_units(path: Path, columns: Mapping[str, Mapping[str, _Feature]]) -> None:
     checks = Checks(path)
-    for provider, features in columns.items():
+    told: set[str] = set()
+    for features in columns.values():
         for name, feature in features.items():
             known = _known(name)
-            if known is None:
+            expected = "" if known == "beats" else known
+            if expected is None or feature.id in told or _UNITS.get(feature.unit) == expected:
                 continue
-            expected = known if known != "beats" else ""
-            if _UNITS.get(feature.unit) != expected:
-                wanted = next((theirs for theirs, ours in _UNITS.items() if ours == expected), expected)
-                checks.note("unit", f"{feature.unit!r} (row {name}, provider {provider})", repr(wanted))
+            told.add(feature.id)
+            wanted = next((theirs for theirs, ours in _UNITS.items() if ours == expected), expected)
+            checks.note("unit", f"{feature.unit!r} (row {feature.id})", repr(wanted))
     checks.finish()
 
 
@@ -220,11 +225,9 @@ def _read_features(
     whole = ((ecg_id > 0) & (ecg_id == ecg_id.floor())).fill_null(False)
     checks.refuse(numbers, ~whole, "ecg_id", "a whole number above 0")
     checks.refuse(numbers, whole & ecg_id.is_duplicated(), "ecg_id", "each ECG once", "keep one of the rows")
-    odd = {name: _odd(name) for name in names}
-    counts = numbers.select(expression.sum().alias(name) for name, (expression, _) in odd.items()).row(0, named=True)
-    for name, (expression, expected) in odd.items():
-        if counts[name]:
-            checks.refuse(numbers.select("row", "ecg_id", name, f"{name}_value"), expression, name, expected)
+    for name in _suspects(numbers, names):
+        expression, expected = _odd(name)
+        checks.refuse(numbers.select("row", "ecg_id", name, f"{name}_value"), expression, name, expected)
     _check_intervals(checks, numbers)
     checks.finish()
     columns = []
@@ -234,6 +237,19 @@ def _read_features(
             value = pl.when(value.abs().max() > _PLAUSIBLE["mV"][1]).then(value / 1000).otherwise(value)
         columns.append(value.alias(name))
     return numbers.select(ecg_id.cast(pl.Int64).alias("ecg_id"), *columns)
+
+
+def _suspects(numbers: pl.DataFrame, names: Sequence[str]) -> list[str]:
+    """Features with a cell that became no number, or with numbers beyond what their unit allows."""
+    found = []
+    for name in names:
+        value = numbers[f"{name}_value"]
+        low, high = _PLAUSIBLE.get(_known(name) or "", _FINITE)
+        least, most = value.min(), value.max()  # NaN passed over
+        beyond = isinstance(least, float) and isinstance(most, float) and (least < low or most > high)
+        if beyond or value.null_count() > numbers[name].null_count():
+            found.append(name)
+    return found
 
 
 def _odd(name: str) -> tuple[pl.Expr, str]:
@@ -293,7 +309,7 @@ def _read_statements(
     unread: list[tuple[str, str, str]] = []
     for ecg_id, *cells in chosen.select("canonical", *parts).iter_rows():
         for (column, part), cell in zip(parts.items(), cells, strict=True):
-            if cell is not None and _WHOLE_LIST.fullmatch(cell) is None:
+            if cell is not None and (len(cell) > _LONGEST_CELL or _WHOLE_LIST.fullmatch(cell) is None):
                 detail = f"{_statements(who)}, column {column}: found {clip(cell)}, expected a list; correct the cell"
                 unread.append((ecg_id, "unreadable_statements", detail))
                 continue
