@@ -122,3 +122,8 @@ def test_our_own_setup_leaves_nothing_in_the_working_directory(tmp_path: Path, m
     with pytest.raises(duckdb.OutOfMemoryException):
         LockedConnection({}, setup=setup, memory_limit="40MB")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_progress_bar_is_drawn_on_stdout(connection: LockedConnection) -> None:
+    answer = connection.select("SELECT current_setting('enable_progress_bar') AS drawn")
+    assert answer.to_pylist() == [{"drawn": False}]
