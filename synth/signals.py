@@ -80,16 +80,20 @@ class Record:
         return values
 
     def ecg_only(self) -> Record:
-        """The same record without signals that are no ECG by unit or name (see `is_ecg`)."""
-        kept = [number for number, name in enumerate(self.leads) if is_ecg(name, self.gains[number])]
-        if len(kept) == len(self.leads):
-            return self
+        """The same record without signals that are no ECG by unit or name (see `is_ecg`).
+
+        Leads of one name are told apart, `II (1)` and `II (2)`: neither can be taken for that lead.
+        """
+        names = _told_apart(self.leads)
+        kept = [number for number, name in enumerate(names) if is_ecg(name, self.gains[number])]
+        if len(kept) == len(names):
+            return replace(self, leads=names)
         return replace(
             self,
             signal=np.ascontiguousarray(self.signal[:, kept]),
             gains=self.gains[kept],
             baselines=self.baselines[kept],
-            leads=tuple(self.leads[number] for number in kept),
+            leads=tuple(names[number] for number in kept),
         )
 
 
@@ -122,7 +126,7 @@ def read_header(root: Path, signal_path: str) -> Header:
     _, gains, _ = _check_header(header, text)
     lines = [line.strip() for line in text.splitlines()]
     first, *signals = [line.split(None, 8) for line in lines if line and not line.startswith("#")]
-    names = _spelled([parts[8] if len(parts) > 8 else None for parts in signals])
+    names = _told_apart(_spelled([parts[8] if len(parts) > 8 else None for parts in signals]))
     units = [(parts[2].partition("/")[2] or "mV") for parts in signals]
     chosen = [
         is_ecg(name, gain * PER_MILLIVOLT.get(unit.lower(), math.nan))
@@ -322,20 +326,20 @@ def _calibration(
 
 
 def _spelled(names: Sequence[str | None]) -> tuple[str, ...]:
-    """Names in the spelling of schema.LEADS; an empty one becomes `signal 2`, one given twice `II (1)`, `II (2)`.
-
-    Of two signals with the name of one lead neither can be taken for that lead.
-    """
+    """Names in the spelling of schema.LEADS; an empty one becomes `signal 2`."""
     given = [(name or "").strip() for name in names]
-    bare = [_LEAD_PREFIX.sub("", name.upper()) for name in given]
-    spelled = [
-        _LEAD_SPELLING.get(plain, name) or f"signal {number}"
-        for number, (plain, name) in enumerate(zip(bare, given, strict=True), start=1)
-    ]
-    places = {name: [number for number, other in enumerate(spelled) if other == name] for name in set(spelled)}
+    return tuple(
+        _LEAD_SPELLING.get(_LEAD_PREFIX.sub("", name.upper()), name) or f"signal {number}"
+        for number, name in enumerate(given, start=1)
+    )
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names given more than once numbered: `II (1)`, `II (2)`."""
+    places = {name: [number for number, other in enumerate(names) if other == name] for name in set(names)}
     return tuple(
         name if len(places[name]) == 1 else f"{name} ({places[name].index(number) + 1})"
-        for number, name in enumerate(spelled)
+        for number, name in enumerate(names)
     )
 
 
