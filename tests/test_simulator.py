@@ -70,9 +70,12 @@ def fine_beat(ecg: SimulatedECG, step_ms: float = 0.125) -> tuple[np.ndarray, np
 
 
 def uncounted(qrs: np.ndarray, sign: int) -> bool:
-    """Whether the extreme of a QRS complex is no wave: some 0.02 mV, or an ST level still growing at the J point."""
+    """Whether the extreme of a QRS complex is no wave: some 25 µV, a spike of little area, or the ST level."""
     extreme = (sign * qrs).argmax()
-    return bool(sign * qrs[extreme] < 0.0215 or extreme == len(qrs) - 1)
+    height = sign * qrs[extreme]
+    runs = np.split(np.maximum(sign * qrs, 0.0), np.flatnonzero(sign * qrs <= 0.0))
+    area = max(runs, key=np.max).sum() / 8  # eight steps per ms
+    return bool(height < 0.0265 or area < 0.17 or sign * qrs[-1] >= 0.69 * height)
 
 
 def area_axis(trace: np.ndarray) -> float:

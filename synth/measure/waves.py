@@ -155,10 +155,10 @@ def qrs_waves(beat: Floats, onset: Integers, offset: Integers, hz: int) -> Waves
     end = np.broadcast_to((offset - first)[:, None, None], (*wave.shape[:2], 1))
     height, duration = _deflections(wave, highest, np.take_along_axis(wave, end, axis=2)[..., 0], per_sample)
     without_s = (height["s"] == 0) & (lowest <= -SMALLEST_MV) & (lowest < -QS_RATIO * height["r"])
-    at_bottom = np.where(height["q"] == lowest, duration["q"], (wave < 0).sum(axis=2) * per_sample)
+    downward_ms = (wave < 0).sum(axis=2) * per_sample
     for name in ("q", "s"):
         height[name] = np.where(without_s, lowest, height[name])
-        duration[name] = np.where(without_s, at_bottom, duration[name])
+        duration[name] = np.where(without_s, downward_ms, duration[name])
     peak_time[height["r"] == 0] = np.nan
     absent = np.isnan(beat).any(axis=2)
     for values in (*height.values(), *duration.values(), peak_time):
