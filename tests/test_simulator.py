@@ -74,7 +74,7 @@ def uncounted(qrs: np.ndarray, sign: int) -> bool:
     extreme = (sign * qrs).argmax()
     height = sign * qrs[extreme]
     runs = np.split(np.maximum(sign * qrs, 0.0), np.flatnonzero(sign * qrs <= 0.0))
-    area = max(runs, key=np.max).sum() / 8  # eight steps per ms
+    area = max((run for run in runs if len(run)), key=np.max).sum() / 8  # eight steps per ms
     return bool(height < 0.0265 or area < 0.17 or sign * qrs[-1] >= 0.69 * height)
 
 
