@@ -108,7 +108,7 @@ def p_bounds(
     first_hump = body.argmax(axis=1)
     last_hump = np.minimum(n_times - 1 - body[:, ::-1].argmax(axis=1), qrs_onset - milliseconds(10, hz))
 
-    smooth = moving_mean(wave[:, :, : int(qrs_onset.max(initial=0)) + 1], milliseconds(12, hz))
+    smooth = moving_mean(wave, milliseconds(12, hz))
     outside = np.maximum(first_hump - milliseconds(ONSET_REACH, hz), begin)
     onset = corner(smooth, first_hump, outside, np.abs(values_at(bend, first_hump)))
     outside = np.minimum(qrs_onset, last_hump + milliseconds(OFFSET_REACH, hz))

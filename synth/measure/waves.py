@@ -64,10 +64,10 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
         beat: (n_records, n_leads, n_times) in mV at `hz` samples per second.
         usable: (n_records, n_leads) the leads to look at.
     """
-    fiducial = milliseconds(BEFORE_MS, hz)
+    searched = _searched(hz)
     centre, reach = milliseconds(200, hz), milliseconds(60, hz)
-    skipped = fiducial - centre
-    beat = beat[:, :, skipped : fiducial + milliseconds(220, hz)]
+    skipped = searched.start
+    beat = beat[:, :, searched]
     n_records, n_leads, width = beat.shape
     step = milliseconds(4, hz)
     steep, away = np.zeros((n_records, width), np.float32), np.zeros((n_records, width), np.float32)
@@ -122,6 +122,12 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     return skipped + np.clip(onset, 1, width - 2), skipped + np.clip(offset, 2, width - 1)
 
 
+def _searched(hz: int) -> slice:
+    """The samples of the median beat among which the QRS complex lies: 200 ms before its fiducial to 220 ms after."""
+    fiducial = milliseconds(BEFORE_MS, hz)
+    return slice(fiducial - milliseconds(200, hz), fiducial + milliseconds(220, hz))
+
+
 def _runs(low: Bools, size: int) -> Bools:
     """Where a run of `size` true samples begins."""
     total = np.cumsum(np.pad(low, ((0, 0), (1, size))), axis=1)
@@ -134,11 +140,12 @@ def qrs_waves(beat: Floats, onset: Integers, offset: Integers, hz: int) -> Waves
     Deflections are the stretches between crossings of that level; those of less than 25 µV or 0.16 mV·ms are none, as
     in 12SL (GE Healthcare, Marquette 12SL ECG Analysis Program, Physician's Guide). QRS_AmpPP takes them all in.
     """
-    # One sample before the complex, where the wave is 0, starts the first deflection.
-    first, last = max(0, int(onset.min(initial=beat.shape[2])) - 1), int(offset.max(initial=0))
-    time = np.arange(first, last + 1)
+    searched = _searched(hz)
+    first = searched.start
+    beat = beat[:, :, searched]
+    time = np.arange(first, first + beat.shape[2])
     inside = (time >= onset[:, None]) & (time <= offset[:, None])
-    wave = np.where(inside[:, None], beat[:, :, first : last + 1], np.float32(0))
+    wave = np.where(inside[:, None], beat, np.float32(0))
     up, down = np.maximum(wave, np.float32(0)), np.minimum(wave, np.float32(0))
     per_sample = np.float32(1000 / hz)
     upward, downward = up.sum(axis=2) * per_sample, down.sum(axis=2) * per_sample
@@ -148,12 +155,12 @@ def qrs_waves(beat: Floats, onset: Integers, offset: Integers, hz: int) -> Waves
     end = np.broadcast_to((offset - first)[:, None, None], (*wave.shape[:2], 1))
     height, duration = _deflections(wave, highest, np.take_along_axis(wave, end, axis=2)[..., 0], per_sample)
     without_s = (height["s"] == 0) & (lowest <= -SMALLEST_MV) & (lowest < -QS_RATIO * height["r"])
-    at_bottom = np.where(height["q"] == lowest, duration["q"], (wave < 0).sum(axis=2) * per_sample)
+    downward_ms = (wave < 0).sum(axis=2) * per_sample
     for name in ("q", "s"):
         height[name] = np.where(without_s, lowest, height[name])
-        duration[name] = np.where(without_s, at_bottom, duration[name])
+        duration[name] = np.where(without_s, downward_ms, duration[name])
     peak_time[height["r"] == 0] = np.nan
-    absent = np.isnan(beat[:, :, first : last + 1]).any(axis=2)
+    absent = np.isnan(beat).any(axis=2)
     for values in (*height.values(), *duration.values(), peak_time):
         values += np.float32(0)  # no −0
         values[absent] = np.nan

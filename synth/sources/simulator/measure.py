@@ -147,9 +147,8 @@ def _deflections(qrs: Floats) -> dict[str, list[float]]:
                 height[wave], width[wave] = top, float(min(end - begin, n_times - 1))
         lowest = float(curve.min())
         if not height["S"] and lowest <= -SMALLEST_WAVE_MV and lowest < -QS_RATIO * height["R"]:
-            deep = width["Q"] if height["Q"] == lowest else float((curve < 0.0).sum())
             height["Q"] = height["S"] = lowest
-            width["Q"] = width["S"] = deep
+            width["Q"] = width["S"] = float((curve < 0.0).sum())
         for wave in waves:
             found[f"{wave}_Amp"][row], found[f"{wave}_Dur"][row] = height[wave], width[wave]
     return found
