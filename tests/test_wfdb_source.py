@@ -372,11 +372,11 @@ def test_a_folder_of_records_becomes_a_corpus(tmp_path: Path) -> None:
     for command in (
         ["measure", "--wfdb", str(root), "--metadata", str(about), "--out", str(tmp_path / "m"), "--json"],
         ["build", "--wfdb", str(root), "--metadata", str(about), "--splits", "60/20/20", "--workers", "1", "--out",
-         str(tmp_path / "c"), "--ptbxl-plus", str(tmp_path / "m"), "--families", "verify,measurement", "--json"],
+         str(tmp_path / "c"), "--ptbxl-plus", str(tmp_path / "m"), "--families", "verify", "--json"],
     ):  # fmt: skip
         answer = subprocess.run([*SYNTH, *command], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout)["pairs"] > 500
+    assert json.loads(answer.stdout)["pairs"] > 100
     corpus = Corpus.open(tmp_path / "c")
     assert corpus.manifest["config"]["splits"] == [60, 20, 20]
     assert [check.name for check in run_checks(corpus) if check.n_bad and check.severity == "error"] == []
@@ -390,7 +390,7 @@ def test_a_folder_of_records_becomes_a_corpus(tmp_path: Path) -> None:
                 "splits": "60/20/20",
                 "workers": 2,
                 "out": tmp_path / "alone",
-                "families": ("verify", "measurement"),
+                "families": ("verify",),
             }
         )
     )
