@@ -92,7 +92,7 @@ def known_statements() -> pl.DataFrame:
 
     rows = [
         (code, guideline.name, list(guideline.kinds), None, None)
-        for code, guideline in sorted(load_guidelines().by_code.items())
+        for code, guideline in sorted(load_guidelines(check_sql=False).by_code.items())
         if set(guideline.kinds) <= set(KINDS)
     ]
     text = pl.String()

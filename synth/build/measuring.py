@@ -57,7 +57,7 @@ class MeasureResult:
     values: int
     """Values that were measured; the rest of `measured` times `columns` is missing."""
     rejected_reasons: dict[str, int]
-    """Reason → number of rows in rejected.parquet: ECGs left out, values of an ECG left out, and what was passed over."""
+    """Reason → number of rows in rejected.parquet: ECGs or values left out, and what was passed over."""
     measured_version: str
     seconds: float
 
