@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from ecglm.synth.build import BuildConfig, BuildResult, build
     from ecglm.synth.corpus import Corpus
     from ecglm.synth.errors import ECGLMError
+    from ecglm.synth.signal_store import SignalStore
 
 _HOMES = {
     "BuildConfig": "ecglm.synth.build",
     "BuildResult": "ecglm.synth.build",
     "Corpus": "ecglm.synth.corpus",
     "ECGLMError": "ecglm.synth.errors",
+    "SignalStore": "ecglm.synth.signal_store",
     "build": "ecglm.synth.build",
 }
 
-__all__ = ["BuildConfig", "BuildResult", "Corpus", "ECGLMError", "build"]
+__all__ = ["BuildConfig", "BuildResult", "Corpus", "ECGLMError", "SignalStore", "build"]
 
 
 def __getattr__(name: str) -> Any:

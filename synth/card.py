@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from ecglm.synth.corpus import CARD, TABLES, table_path
-from ecglm.synth.schema import SPLITS
+from ecglm.synth.schema import OPTIONAL_TABLES, SPLITS
 
 _LICENCE_IDS = {
     "cc by 4.0": "cc-by-4.0",
@@ -25,7 +25,7 @@ _SIMULATED_LIMIT = """\
 - The ECGs are computed, of no patient: good for trying things out and for tests against a known truth, not for training
   a model that is meant to read real ECGs.
 """
-_SOURCE_TITLES = {"ptbxl": "PTB-XL", "simulated": "simulated ECGs"}
+_SOURCE_TITLES = {"ptbxl": "PTB-XL", "simulated": "simulated ECGs", "wfdb": "WFDB records"}
 
 
 def write_card(root: Path, manifest: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ def _front_matter(manifest: Mapping[str, Any], splits: Mapping[str, int]) -> dic
     ]
     configs += [
         {"config_name": table, "data_files": [{"split": table, "path": table_path(Path(), table).name}]}
-        for table in TABLES
+        for table in (*TABLES, *OPTIONAL_TABLES)
         if table != "pairs" and manifest["counts"].get(table)
     ]
     return {
@@ -100,10 +100,11 @@ def _pairs_by_split(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 def _opening(manifest: Mapping[str, Any], splits: Mapping[str, int]) -> str:
     counts = manifest["counts"]
+    kind = "ECGs" if manifest["config"]["source"] == "wfdb" else "12-lead ECGs"
     return f"""
 # ECG instruction pairs from {_source_title(manifest)}
 
-{sum(splits.values()):,} question-and-answer conversations in English about {counts["ecgs"]:,} 12-lead ECGs. Every
+{sum(splits.values()):,} question-and-answer conversations in English about {counts["ecgs"]:,} {kind}. Every
 answer follows from what the source annotated or from what was measured on the waveform, and every limit it quotes is
 cited. Nothing was written by a language model: the pairs come from templates whose rows are selected by SQL from
 annotations, measurements and guideline criteria.

@@ -7,9 +7,14 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from ecglm.synth.build.config import SourceConfig
+
+Config = TypeVar("Config", bound="SourceConfig")
 
 app = typer.Typer(
     name="synth",
@@ -34,6 +39,26 @@ PtbxlFolder = Annotated[
     Path | None,
     typer.Option("--ptbxl", help="PTB-XL folder, or one made by `synth simulate`. Default: simulated ECGs."),
 ]
+WfdbFolder = Annotated[Path | None, typer.Option("--wfdb", help="Folder of WFDB records, with those below it.")]
+MetadataFile = Annotated[
+    Path | None, typer.Option(help="With --wfdb: CSV or Parquet about the records (see docs/sources.md).")
+]
+Splits = Annotated[
+    str | None, typer.Option(help="With --wfdb: parts of the patients in train/validation/test. [default: 80/10/10]")
+]
+PtbxlPlusFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--ptbxl-plus", help="Folder of PTB-XL+, or one made by `synth measure`; may be given more than once."
+    ),
+]
+SamplingHz = Annotated[int | None, typer.Option(help="100 or 500. [default: what is there, 100 first]")]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many ECGs.")]
+Resume = Annotated[
+    str | None,
+    typer.Option(help="never | if-possible | always: use what an earlier run finished. [default: if-possible]"),
+]
+Workers = Annotated[int | None, typer.Option(help="Processes. [default: one per core, 8 at most]")]
 
 
 def main() -> None:
@@ -84,49 +109,54 @@ def _version(
 def build_command(
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the options below.")] = None,
     ptbxl: PtbxlFolder = None,
+    ptbxl_plus: PtbxlPlusFolders = None,
+    wfdb: WfdbFolder = None,
+    metadata: MetadataFile = None,
+    splits: Splits = None,
+    providers: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose measurements are used, separated by commas; per value the first that has it."
+            " [default: 12sl,unig,measured, those that are there]"
+        ),
+    ] = None,
     simulated: Annotated[
         int | None, typer.Option(help="Number of simulated ECGs, without --ptbxl. [default: 300]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated ECGs. [default: 1]")] = None,
     out: Annotated[Path | None, typer.Option(help="Corpus folder. [default: corpus]")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many ECGs.")] = None,
+    limit: Limit = None,
     families: Annotated[str | None, typer.Option(help="Only these template families, separated by commas.")] = None,
-    sampling_hz: Annotated[int | None, typer.Option(help="100 or 500. [default: what is there, 100 first]")] = None,
+    sampling_hz: SamplingHz = None,
     guidelines: GuidelineFolder = None,
     templates: TemplateFolder = None,
-    workers: Annotated[int | None, typer.Option(help="Processes. [default: one per core, 8 at most]")] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(help="never | if-possible | always: use what an earlier build finished. [default: if-possible]"),
-    ] = None,
+    workers: Workers = None,
+    resume: Resume = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be built; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a corpus of instruction pairs, from simulated ECGs or from PTB-XL."""
-    from ecglm.synth.build import build, plan, read_config
-    from ecglm.synth.errors import DefinitionError
+    """Build a corpus of instruction pairs, from simulated ECGs, PTB-XL or any WFDB records."""
+    from ecglm.synth.build import BuildConfig, build, plan
 
     options = {
         "ptbxl": ptbxl,
+        "wfdb": wfdb,
+        "metadata": metadata,
+        "splits": splits,
+        "ptbxl_plus": ptbxl_plus or None,
+        "providers": _words(providers),
         "simulated": simulated,
         "seed": seed,
         "out": out,
         "limit": limit,
-        "families": tuple(part.strip() for part in families.split(",") if part.strip())
-        if families is not None
-        else None,
+        "families": _words(families),
         "sampling_hz": sampling_hz,
         "guidelines": guidelines,
         "templates": templates,
         "workers": workers,
         "resume": resume,
     }
-    try:
-        chosen = read_config(config, **options)
-    except DefinitionError as error:
-        if config is not None:
-            raise
-        raise typer.BadParameter(str(error)) from error
+    chosen = _configured(BuildConfig, config, options)
     if dry_run:
         planned = dataclasses.asdict(plan(chosen))
         _print_json(planned) if as_json else _print_plan(planned)
@@ -137,11 +167,83 @@ def build_command(
     _print_json(content) if as_json else _print_result(content)
 
 
+@app.command("measure")
+def measure_command(
+    out: Annotated[Path, typer.Option(help="Folder for the measurements; `synth build --ptbxl-plus` reads it.")],
+    ptbxl: Annotated[
+        Path | None, typer.Option("--ptbxl", help="PTB-XL folder, or one made by `synth simulate`.")
+    ] = None,
+    wfdb: WfdbFolder = None,
+    metadata: MetadataFile = None,
+    splits: Splits = None,
+    limit: Limit = None,
+    sampling_hz: SamplingHz = None,
+    workers: Workers = None,
+    resume: Resume = None,
+    as_json: Json = False,
+) -> None:
+    """Measure every ECG of a source: rate, axis, amplitudes … under PTB-XL+'s column names, as Parquet."""
+    from ecglm.synth.build.measuring import MeasureConfig, measure
+
+    if ptbxl is None and wfdb is None:
+        raise typer.BadParameter("name the ECGs: --ptbxl DIR or --wfdb FOLDER", param_hint="--ptbxl")
+    options = {
+        "out": out,
+        "ptbxl": ptbxl,
+        "wfdb": wfdb,
+        "metadata": metadata,
+        "splits": splits,
+        "limit": limit,
+        "sampling_hz": sampling_hz,
+        "workers": workers,
+        "resume": resume,
+    }
+    chosen = _configured(MeasureConfig, None, options)
+    with _progress() as progress:
+        result = measure(chosen, progress)
+    content = dataclasses.asdict(result) | {"out": str(result.out)}
+    _print_json(content) if as_json else _print_measured(content)
+
+
+@app.command("signals")
+def signals_command(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="PTB-XL folder, or any folder of WFDB records.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the store. [default: the cache folder, see docs/sources.md]")
+    ] = None,
+    metadata: MetadataFile = None,
+    limit: Limit = None,
+    sampling_hz: SamplingHz = None,
+    workers: Workers = None,
+    resume: Resume = None,
+    as_json: Json = False,
+) -> None:
+    """Read every waveform of a source once into int16 arrays that are memory-mapped, with a table of what is where."""
+    from ecglm.synth.build.storing import StoreConfig, store
+    from ecglm.synth.sources.ptbxl.metadata import DATABASE
+
+    options = {
+        "ptbxl" if (source / DATABASE).is_file() else "wfdb": source,
+        "out": out,
+        "metadata": metadata,
+        "limit": limit,
+        "sampling_hz": sampling_hz,
+        "workers": workers,
+        "resume": resume,
+    }
+    chosen = _configured(StoreConfig, None, options)
+    with _progress() as progress:
+        result = store(chosen, progress)
+    content = dataclasses.asdict(result) | {"out": str(result.out)}
+    _print_json(content) if as_json else _print_stored(content)
+
+
 @app.command("simulate")
 def simulate_command(
     out: Annotated[Path, typer.Option(help="New folder, in PTB-XL's own layout.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of ECGs.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same ECGs.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; the ECGs are the same.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Write simulated 12-lead ECGs of known truth as a PTB-XL folder; `synth build --ptbxl` reads it."""
@@ -149,7 +251,7 @@ def simulate_command(
     from ecglm.synth.sources.simulator import simulate
 
     with _progress() as progress:
-        simulate(out, n, seed, progress=stepper(progress, "simulating ECGs", n))
+        simulate(out, n, seed, workers=workers, progress=stepper(progress, "simulating ECGs", n))
     _print_json({"out": str(out), "ecgs": n, "seed": seed}) if as_json else print(f"{n} simulated ECGs in {out}")
 
 
@@ -206,7 +308,10 @@ def query_command(
     corpus: CorpusFolder,
     sql: Annotated[
         str,
-        typer.Argument(help="One SELECT over ecgs labels measurements findings pairs rejected templates guidelines."),
+        typer.Argument(
+            help="One SELECT over ecgs labels measurements findings pairs rejected templates guidelines, with PTB-XL+"
+            " also statements snomed snomed_mapping."
+        ),
     ],
     output_format: Annotated[str, typer.Option("--format", help="table | json | csv | parquet")] = "table",
     out: Annotated[Path | None, typer.Option(help="Write here instead of to stdout (needed for parquet).")] = None,
@@ -228,7 +333,8 @@ def check_command(corpus: CorpusFolder, as_json: Json = False) -> None:
     from ecglm.synth.checks import print_results, run_checks
     from ecglm.synth.corpus import Corpus
 
-    results = run_checks(Corpus.open(corpus))
+    with _progress() as progress:
+        results = run_checks(Corpus.open(corpus), progress=progress)
     failed = sum(result.n_bad > 0 and result.severity == "error" for result in results)
     if as_json:
         _print_json(
@@ -289,9 +395,47 @@ def export_command(
         raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
-    rows = export(Corpus.open(corpus), output_format, out, split)
+    with _progress() as progress:
+        rows = export(Corpus.open(corpus), output_format, out, split, progress=progress)
     content = {"out": str(out), "format": output_format, "pairs": rows}
     _print_json(content) if as_json else print(f"{rows} pairs in {out}")
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    """The parts of a list separated by commas; None if it was not given."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _configured(kind: type[Config], path: Path | None, options: dict[str, Any]) -> Config:
+    """A configuration of options and perhaps a file; a wrong option is wrong usage."""
+    from ecglm.synth.build import read_config
+    from ecglm.synth.errors import DefinitionError
+
+    try:
+        return read_config(path, kind, **options)
+    except DefinitionError as error:
+        if path is not None:
+            raise
+        raise typer.BadParameter(str(error)) from error
+
+
+def _print_measured(result: dict[str, Any]) -> None:
+    cells = result["measured"] * result["columns"]
+    print(
+        f"{result['out']}: {result['measured']:,} of {result['ecgs']:,} ECGs measured in {result['seconds']:.1f} s,"
+        f" {result['columns']} columns, {result['values'] / max(cells, 1):.1%} of the values"
+    )
+    for reason, count in result["rejected_reasons"].items():
+        print(f"  {count:,}: {reason}")
+
+
+def _print_stored(result: dict[str, Any]) -> None:
+    print(
+        f"{result['out']}: {result['stored']:,} of {result['ecgs']:,} ECGs in {result['arrays']} arrays,"
+        f" {result['bytes'] / 1e6:,.1f} MB, in {result['seconds']:.1f} s"
+    )
+    for reason, count in result["rejected_reasons"].items():
+        print(f"  {count:,}: {reason}")
 
 
 def _print_json(content: Any) -> None:

@@ -15,13 +15,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from ecglm.synth.errors import CorpusError
-from ecglm.synth.schema import PAIRS, SCHEMA_VERSION, SPLITS
+from ecglm.synth.schema import OPTIONAL_TABLES, PAIRS, SCHEMA_VERSION, SPLITS
 
 MANIFEST = "manifest.json"
 BUILD_LOG = "build.log.json"
 CARD = "README.md"
 TABLES = ("ecgs", "labels", "measurements", "findings", "pairs", "rejected", "templates", "guidelines")
-"""The views `synth query` offers; all but pairs are one Parquet file each."""
+"""The views `synth query` offers in every corpus; all but pairs are one Parquet file each."""
 
 ROW_GROUP_ROWS = 32_768
 ROWS_PER_FILE = 524_288
@@ -154,7 +154,7 @@ class Corpus:
         return cls(root, manifest)
 
     def table(self, name: str) -> ds.Dataset:
-        """One of `TABLES` as a dataset."""
+        """A table of the corpus as a dataset."""
         if name != "pairs":
             return ds.dataset(table_path(self.root, name), format="parquet")
         files = sorted(str(self.root / file) for file in self.manifest["files"] if file.startswith("pairs/"))
@@ -164,7 +164,12 @@ class Corpus:
 
     def tables(self) -> dict[str, ds.Dataset]:
         """All tables by name."""
-        return {name: self.table(name) for name in TABLES}
+        return {name: self.table(name) for name in (*TABLES, *self.optional_tables)}
+
+    @property
+    def optional_tables(self) -> tuple[str, ...]:
+        """Those of schema.OPTIONAL_TABLES that this corpus has."""
+        return tuple(name for name in OPTIONAL_TABLES if table_path(Path(), name).name in self.manifest["files"])
 
     @cached_property
     def split_rows(self) -> dict[str, int]:

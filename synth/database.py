@@ -28,12 +28,17 @@ MACROS = (
 )
 """Macros that guidelines, templates and checks may use; made before the connection is locked."""
 
+_QUIET = (
+    "SET temp_directory = ''",  # our own SQL must not leave files in the working directory either
+    "SET enable_progress_bar = false",  # it goes to stdout, into what --json prints
+)
+"""Before anything else runs."""
+
 _LOCK = (
     "SET python_enable_replacements = false",
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
     "SET preserve_insertion_order = true",
-    "SET temp_directory = ''",
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
@@ -63,7 +68,7 @@ class LockedConnection:
         self._connection = duckdb.connect(":memory:", config={"threads": threads, "memory_limit": memory_limit})
         for name, table in tables.items():
             self._connection.register(name, table)
-        for statement in (*MACROS, *setup, *_LOCK):
+        for statement in (*_QUIET, *MACROS, *setup, *_LOCK):
             self._connection.execute(statement)
 
     def __enter__(self) -> LockedConnection:

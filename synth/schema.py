@@ -166,6 +166,40 @@ GUIDELINES = pa.schema(
     }
 )
 
+STATEMENTS = pa.schema(
+    {
+        "ecg_id": _text,
+        "annotator": _word,  # ptbxl | 12sl
+        "part": _word,  # given | category | extended | snomed: which list of the annotator
+        "place": pa.int32(),  # in that list, from 0
+        "code": _text,  # as it is given; a SNOMED CT id in part snomed
+        "likelihood": pa.float64(),  # percent, where the list gives one
+    }
+)
+
+SNOMED = pa.schema(
+    {
+        "snomed_id": _text,
+        "description": _text,
+        "ancestors": _texts,
+        "in_ptbxl": _flag,
+        "in_12sl": _flag,
+        "informative": _flag,
+    }
+)
+
+SNOMED_MAPPING = pa.schema(
+    {
+        "file": _word,
+        "line": pa.int32(),
+        "column_name": _word,
+        "value": _text,
+    }
+)
+
+OPTIONAL_TABLES = {"statements": STATEMENTS, "snomed": SNOMED, "snomed_mapping": SNOMED_MAPPING}
+"""Tables that are in a corpus only if a source brings them."""
+
 
 def split_of_fold(strat_fold: int) -> str:
     """The split of a PTB-XL fold: 1-8 train, 9 validation, 10 test."""

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,13 @@ PER_MILLIVOLT = {"mv": 1.0, "uv": 1000.0, "µv": 1000.0, "μv": 1000.0, "v": 0.0
 """A header's units in lower case → how many of them make 1 mV."""
 
 _LEAD_SPELLING = {lead.upper(): lead for lead in LEADS}
+_LEAD_PREFIX = re.compile(r"^(?:ECG|EKG|LEAD)[\s_:-]*(?:LEAD[\s_:-]*)?(?=\S)")
+"""What some headers write before the name of a standard lead: "ECG II", "lead V1"."""
+_OTHER_SIGNAL = re.compile(
+    r"^(?:PLETH\w*|PPG|SPO2|SAO2|RESP\w*|IMP\w*|ABP|ART|I?BP|NBP|CVP|PAP|ICP|CO2|ETCO2|EEG|EOG|EMG|ACC\w*|TEMP|MARKER"
+    r"|TRIGGER|ANNOT\w*|RR|HR)(?![A-Z])"
+)
+"""Names of signals that are no ECG though they may be voltages: pulse wave, breathing, pressures, EEG …"""
 _PLAIN_RECORD = re.compile(r"[\w-]+ (\d{1,4}) (\d{1,6}(?:\.\d{1,6})?) (\d{1,9})\n", re.ASCII)
 _PLAIN_SIGNAL = re.compile(
     r"^(\w[\w.-]*) 16 (\d{1,9}(?:\.\d{1,9})?)\((-?\d{1,6})\)/mV 16 0 (-?\d{1,6}) (-?\d{1,6}) 0 (\S[^\r\n]*)$",
@@ -72,6 +79,66 @@ class Record:
         values[self.signal == INVALID_16] = np.nan
         return values
 
+    def ecg_only(self) -> Record:
+        """The same record without signals that are no ECG by unit or name (see `is_ecg`).
+
+        Leads of one name are told apart, `II (1)` and `II (2)`: neither can be taken for that lead.
+        """
+        names = _told_apart(self.leads)
+        kept = [number for number, name in enumerate(names) if is_ecg(name, self.gains[number])]
+        if len(kept) == len(names):
+            return replace(self, leads=names)
+        return replace(
+            self,
+            signal=np.ascontiguousarray(self.signal[:, kept]),
+            gains=self.gains[kept],
+            baselines=self.baselines[kept],
+            leads=tuple(names[number] for number in kept),
+        )
+
+
+def is_ecg(name: str, gain: float) -> bool:
+    """Whether a signal is an ECG lead: a voltage (`gain` in units per mV is a number) that is not named otherwise."""
+    return not math.isnan(gain) and _OTHER_SIGNAL.match(name.upper()) is None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a header says of its record, the samples unread."""
+
+    leads: tuple[str, ...]
+    """Its ECG leads."""
+    left_out: tuple[str, ...]
+    """Its other signals, each as `name (unit)`."""
+    sampling_hz: float
+    n_samples: int | None
+    """None where the header does not say."""
+
+
+def read_header(root: Path, signal_path: str) -> Header:
+    """The header of one record.
+
+    Raises:
+        SignalError: missing, not a header, or one that `read_record` would refuse.
+    """
+    header = f"{signal_path}.hea"
+    text = _header_text(header, _Folder(root).read(header, MAX_HEADER_BYTES))
+    _, gains, _ = _check_header(header, text)
+    lines = [line.strip() for line in text.splitlines()]
+    first, *signals = [line.split(None, 8) for line in lines if line and not line.startswith("#")]
+    names = _told_apart(_spelled([parts[8] if len(parts) > 8 else None for parts in signals]))
+    units = [(parts[2].partition("/")[2] or "mV") for parts in signals]
+    chosen = [
+        is_ecg(name, gain * PER_MILLIVOLT.get(unit.lower(), math.nan))
+        for name, gain, unit in zip(names, gains, units, strict=True)
+    ]
+    return Header(
+        leads=tuple(name for name, kept in zip(names, chosen, strict=True) if kept),
+        left_out=tuple(f"{n} ({u})" for n, u, kept in zip(names, units, chosen, strict=True) if not kept),
+        sampling_hz=float(re.split(r"[/(]", first[2])[0]),
+        n_samples=int(first[3]) if len(first) > 3 and int(first[3]) else None,
+    )
+
 
 def read_record(
     root: Path,
@@ -80,17 +147,19 @@ def read_record(
     leads: Sequence[str] | None = None,
     sampling_hz: float | None = None,
     n_samples: int | None = None,
+    ecg_only: bool = False,
 ) -> Record:
     """One record; `leads`, `sampling_hz` and `n_samples` are what its source promises, checked where given.
 
     Args:
         root: folder of the source.
         signal_path: the record below it, without extension.
+        ecg_only: whether signals that are no ECG are left out before the leads are compared.
 
     Raises:
         SignalError: missing, damaged, pointing outside its folder, or not as promised; files are named below `root`.
     """
-    return _read(_Folder(root), signal_path, leads, sampling_hz, n_samples)
+    return _read(_Folder(root), signal_path, leads, sampling_hz, n_samples, ecg_only)
 
 
 def read_block(
@@ -100,6 +169,7 @@ def read_block(
     leads: Sequence[str] | None = None,
     sampling_hz: float | None = None,
     n_samples: int | None = None,
+    ecg_only: bool = False,
 ) -> tuple[list[Record | None], list[tuple[int, str, str]]]:
     """Many records; one that cannot be used is None, with (its number, reason, detail) among the problems."""
     folder = _Folder(root)
@@ -107,7 +177,7 @@ def read_block(
     problems: list[tuple[int, str, str]] = []
     for number, signal_path in enumerate(signal_paths):
         try:
-            records.append(_read(folder, signal_path, leads, sampling_hz, n_samples))
+            records.append(_read(folder, signal_path, leads, sampling_hz, n_samples, ecg_only))
         except SignalError as error:
             records.append(None)
             problems.append((number, error.reason, str(error)))
@@ -161,10 +231,13 @@ def _read(
     leads: Sequence[str] | None,
     sampling_hz: float | None,
     n_samples: int | None,
+    ecg_only: bool,
 ) -> Record:
     header = f"{signal_path}.hea"
     text = _header_text(header, folder.read(header, MAX_HEADER_BYTES))
     record = _read_plain(folder, header, text) or _read_with_wfdb(folder, header, text)
+    if ecg_only:
+        record = record.ecg_only()
     if leads is not None and record.leads != tuple(leads):
         raise SignalError(
             "lead_names_differ",
@@ -252,8 +325,22 @@ def _calibration(
     return gain, baseline, _spelled(names)
 
 
-def _spelled(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(_LEAD_SPELLING.get(name.upper(), name) for name in names)
+def _spelled(names: Sequence[str | None]) -> tuple[str, ...]:
+    """Names in the spelling of schema.LEADS; an empty one becomes `signal 2`."""
+    given = [(name or "").strip() for name in names]
+    return tuple(
+        _LEAD_SPELLING.get(_LEAD_PREFIX.sub("", name.upper()), name) or f"signal {number}"
+        for number, name in enumerate(given, start=1)
+    )
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names given more than once numbered: `II (1)`, `II (2)`."""
+    places = {name: [number for number, other in enumerate(names) if other == name] for name in set(names)}
+    return tuple(
+        name if len(places[name]) == 1 else f"{name} ({places[name].index(number) + 1})"
+        for number, name in enumerate(names)
+    )
 
 
 def _beside(header: str, name: str) -> str:

@@ -21,7 +21,7 @@ from ecglm.synth.errors import CorpusError, ECGLMError
 from ecglm.synth.facts import derive_comparisons, derive_views, merge_measurements
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
-from ecglm.synth.measure.dictionary import measurements
+from ecglm.synth.measure.dictionary import Measurement, columns_of, measurements
 from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.templates import Template, Vocabulary, parse_template
 from ecglm.synth.yaml_files import parse_yaml
@@ -206,7 +206,7 @@ def _measurements(behind: _Behind, pair: Mapping[str, Any], rules: Iterable[Crit
     found = []
     for ecg_id in pair["ecg_ids"]:
         for name in dict.fromkeys(name for name in named if name in known):
-            value, provider = _first_value(behind.providers, ecg_id, (name, *known[name].same_as))
+            value, provider = _first_value(behind.providers, ecg_id, known[name])
             if provider is not None:
                 found.append(
                     {
@@ -222,13 +222,13 @@ def _measurements(behind: _Behind, pair: Mapping[str, Any], rules: Iterable[Crit
 
 
 def _first_value(
-    providers: Iterable[tuple[str, pa.Table]], ecg_id: str, names: Sequence[str]
+    providers: Iterable[tuple[str, pa.Table]], ecg_id: str, measurement: Measurement
 ) -> tuple[float | None, str | None]:
     """The value that is used, and whose it is: of the first provider that has one."""
     for provider, table in providers:
         for row in table.filter(pc.equal(table["ecg_id"], ecg_id)).to_pylist():
-            for name in names:
-                if row.get(name) is not None:
+            for name in columns_of(provider, measurement, row):
+                if row[name] is not None:
                     return float(row[name]), provider
     return None, None
 

@@ -16,7 +16,7 @@ import typer.main
 
 from ecglm.synth.cli import app, run
 
-COMMANDS = ("build", "simulate", "validate", "preview", "query", "test", "stats", "why", "export")
+COMMANDS = ("build", "measure", "signals", "simulate", "validate", "preview", "query", "test", "stats", "why", "export")
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "wfdb", "pandas")
 
 

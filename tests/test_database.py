@@ -6,6 +6,7 @@ import hashlib
 import time
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -113,3 +114,16 @@ def test_quantities_read_as_clinicians_write_them(
 def test_and_join_reads_as_english(connection: LockedConnection) -> None:
     row = connection.select("SELECT and_join(['a']) a, and_join(['a','b']) b, and_join(['a','b','c']) c").to_pylist()
     assert row == [{"a": "a", "b": "a and b", "c": "a, b and c"}]
+
+
+def test_our_own_setup_leaves_nothing_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    setup = ["CREATE TABLE big AS SELECT r, hash(r)::VARCHAR AS text FROM range(3000000) t(r) ORDER BY hash(r)"]
+    with pytest.raises(duckdb.OutOfMemoryException):
+        LockedConnection({}, setup=setup, memory_limit="40MB")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_progress_bar_is_drawn_on_stdout(connection: LockedConnection) -> None:
+    answer = connection.select("SELECT current_setting('enable_progress_bar') AS drawn")
+    assert answer.to_pylist() == [{"drawn": False}]

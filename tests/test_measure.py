@@ -79,7 +79,7 @@ REGULAR = np.arange(0.5, 9.6, 0.8)
 
 def test_every_column_is_a_measurement_of_the_dictionary() -> None:
     assert set(MEASURED_COLUMNS) <= set(measurements())
-    assert len(set(MEASURED_COLUMNS)) == len(MEASURED_COLUMNS) == 5 + 3 * 12
+    assert len(set(MEASURED_COLUMNS)) == len(MEASURED_COLUMNS) == 22 + 30 * 12
     assert MEASURED_VERSION
     columns, _ = measure_block(made_ecg(REGULAR), LEADS, 500)
     assert list(columns) == list(MEASURED_COLUMNS)
@@ -133,7 +133,7 @@ def test_amplitudes_are_those_of_the_made_beat(hz: int, share: float, late: floa
     values = measured(made_ecg(REGULAR + late, hz=hz), hz=hz)
     for lead, (q, r, s) in HEIGHTS.items():
         assert values[f"R_Amp_{lead}"] == pytest.approx(r, rel=share, abs=0.015), lead
-        assert values[f"S_Amp_{lead}"] == pytest.approx(s, rel=share, abs=0.015), lead
+        assert values[f"S_Amp_{lead}"] == pytest.approx(s, rel=share, abs=0.02), lead
         assert values[f"QRS_AmpPP_{lead}"] == pytest.approx(r - min(q, s), rel=share, abs=0.015), lead
 
 
@@ -356,11 +356,20 @@ def test_voltages_agree_with_the_voltage_statements(part: Part) -> None:
 @pytest.mark.realdata
 def test_nearly_everything_is_measured_and_signs_are_right(part: Part) -> None:
     for name, values in part.columns.items():
-        assert np.isfinite(values).mean() > 0.99, name
-        if name.startswith("S_Amp"):
-            assert np.nanmax(values) <= 0
-        if name.startswith(("R_Amp", "QRS_AmpPP")):
-            assert np.nanmin(values) >= 0
+        if name == "Pacing_Found_Global":
+            assert np.isnan(values).all(), "not to be told at 100 Hz"
+        elif name.startswith("R_PeakTime"):
+            assert (np.isfinite(values) == (part.columns[f"R_Amp_{name.rpartition('_')[2]}"] > 0)).all(), name
+        elif name.startswith("P"):
+            assert np.isfinite(values).mean() > (0.99 if name in ("P_Found_Global", "P_Evidence_Global") else 0.9), name
+        else:
+            assert np.isfinite(values).mean() > 0.99, name
+        if name.startswith(("Q_Amp", "S_Amp", "Sp_Amp", "P-_Amp")):
+            assert np.nanmax(values) <= 0, name
+        if name.startswith(("R_Amp", "Rp_Amp", "QRS_AmpPP")) or "_Dur_" in name or "_Int" in name:
+            assert np.nanmin(values) >= 0, name
+        if "_Quality_" in name:
+            assert set(values[np.isfinite(values)]) <= {1.0, 2.0, 3.0}, name
 
 
 @pytest.mark.realdata
@@ -412,3 +421,69 @@ def test_500_hz_and_100_hz_of_the_same_ecg_agree(part: Part, tmp_path: Path) -> 
     for lead in LEADS:
         assert difference[f"QRS_AmpPP_{lead}"].mean() < 0.1, lead
         assert np.median(difference[f"R_Amp_{lead}"]) < 0.05, lead
+
+
+# ------------------------------------------------------------------------------- intervals, P waves and ST-T, real ECGs
+
+
+@pytest.mark.realdata
+def test_intervals_agree_with_the_statements(part: Part) -> None:
+    assert part.auc(part.columns["QRS_Dur_Global"], "CLBBB", "NORM") >= 0.985
+    assert part.auc(part.columns["QRS_Dur_Global"], "CRBBB", "NORM") >= 0.985
+    assert part.auc(part.columns["PR_Int_Global"], "1AVB", "NORM") >= 0.92
+    assert part.auc(part.columns["QT_IntBazett_Global"], "LNGQT", "NORM") >= 0.85
+
+
+@pytest.mark.realdata
+def test_p_wave_evidence_agrees_with_the_rhythm_statements(part: Part) -> None:
+    assert part.auc(-part.columns["P_Evidence_Global"], "AFIB", "SR") >= 0.97
+    found = part.columns["P_Found_Global"]
+    assert found[part.has("SR") & ~part.has("AFIB")].mean() >= 0.99
+    assert found[part.has("AFIB")].mean() <= 0.2
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("HR__Global", 68, 74),
+        ("PR_Int_Global", 155, 167),
+        ("P_Dur_Global", 107, 119),
+        ("QRS_Dur_Global", 89, 101),
+        ("QT_Int_Global", 387, 403),
+        ("QT_IntBazett_Global", 423, 438),
+        ("R_Amp_V5", 1.25, 1.37),
+        ("T_Amp_V2", 0.316, 0.425),
+        ("ST_Amp_V2", -0.031, 0.111),
+    ],
+)
+def test_medians_are_those_published_for_12sl_and_uni_g(part: Part, name: str, low: float, high: float) -> None:
+    assert low <= np.nanmedian(part.columns[name]) <= high
+
+
+@pytest.mark.realdata
+def test_values_hang_together(part: Part) -> None:
+    columns = part.columns
+    rr = columns["RR_Mean_Global"] / 1000
+    for name, divisor in (("Bazett", np.sqrt(rr)), ("Fridericia", np.cbrt(rr))):
+        known = np.isfinite(columns["QT_Int_Global"])
+        assert np.allclose(
+            columns[f"QT_Int{name}_Global"][known], (columns["QT_Int_Global"] / divisor)[known], rtol=1e-4
+        )
+    known = np.isfinite(columns["PR_Int_Global"])
+    assert (columns["P_Dur_Global"][known] <= columns["PR_Int_Global"][known]).all()
+    assert (columns["P_Found_Global"][known] == 1).all()
+    assert (columns["QT_Int_Global"] > columns["QRS_Dur_Global"])[np.isfinite(columns["QT_Int_Global"])].all()
+    for lead in LEADS:
+        deepest = np.fmin(np.fmin(columns[f"Q_Amp_{lead}"], columns[f"S_Amp_{lead}"]), columns[f"Sp_Amp_{lead}"])
+        highest = np.fmax(columns[f"R_Amp_{lead}"], columns[f"Rp_Amp_{lead}"])
+        span = columns[f"QRS_AmpPP_{lead}"]
+        assert (highest - deepest <= span + 1e-4)[np.isfinite(span)].all()
+        qs = (columns[f"R_Amp_{lead}"] == 0) & (columns[f"Q_Amp_{lead}"] < 0)
+        assert (columns[f"Q_Amp_{lead}"][qs] == columns[f"S_Amp_{lead}"][qs]).all()
+        assert (columns[f"Q_Dur_{lead}"][qs] == columns[f"S_Dur_{lead}"][qs]).all()
+
+
+@pytest.mark.realdata
+def test_hardly_any_record_is_called_swapped(part: Part) -> None:
+    assert sum(reason == "limb_leads_swapped" for _, reason, _ in part.problems) <= 2

@@ -13,7 +13,7 @@ import pytest
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.guidelines import Guideline, load_guidelines
 from ecglm.synth.measure.dictionary import measurements
-from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, PAIRS, REJECTED, TEMPLATES
+from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, OPTIONAL_TABLES, PAIRS, REJECTED, TEMPLATES
 from ecglm.synth.templates import parse_template
 from ecglm.synth.validate import empty_views, sql_problems
 from ecglm.synth.yaml_files import parse_yaml
@@ -127,7 +127,7 @@ def test_the_documents_name_every_column_of_every_view() -> None:
     for name, view in empty_views(load_guidelines()).items():
         columns = {column for column in view.column_names if not column.startswith("previous_")} - set(measurements())
         assert columns - documented == set() or name == "decided", f"{name}: {columns - documented}"
-    for schema in (ECGS, LABELS, FINDINGS, PAIRS, REJECTED, TEMPLATES, GUIDELINES):
+    for schema in (ECGS, LABELS, FINDINGS, PAIRS, REJECTED, TEMPLATES, GUIDELINES, *OPTIONAL_TABLES.values()):
         assert set(schema.names) <= documented, set(schema.names) - documented
 
 

@@ -70,9 +70,12 @@ def fine_beat(ecg: SimulatedECG, step_ms: float = 0.125) -> tuple[np.ndarray, np
 
 
 def uncounted(qrs: np.ndarray, sign: int) -> bool:
-    """Whether the extreme of a QRS complex is no wave: some 0.02 mV, or an ST level still growing at the J point."""
+    """Whether the extreme of a QRS complex is no wave: some 25 µV, a spike of little area, or the ST level."""
     extreme = (sign * qrs).argmax()
-    return bool(sign * qrs[extreme] < 0.0215 or extreme == len(qrs) - 1)
+    height = sign * qrs[extreme]
+    runs = np.split(np.maximum(sign * qrs, 0.0), np.flatnonzero(sign * qrs <= 0.0))
+    area = max((run for run in runs if len(run)), key=np.max).sum() / 8  # eight steps per ms
+    return bool(height < 0.0265 or area < 0.17 or sign * qrs[-1] >= 0.69 * height)
 
 
 def area_axis(trace: np.ndarray) -> float:
@@ -111,7 +114,7 @@ def test_amplitudes_are_those_of_the_continuous_waveform(ecgs: list[SimulatedECG
         for row, lead in enumerate(LEADS):
             near = {"rel": 0.02, "abs": 0.001}
             highest = max(truth[f"R_Amp_{lead}"], truth[f"Rp_Amp_{lead}"])
-            lowest = min(truth[f"Q_Amp_{lead}"], truth[f"S_Amp_{lead}"])
+            lowest = min(truth[f"Q_Amp_{lead}"], truth[f"S_Amp_{lead}"], truth[f"Sp_Amp_{lead}"])
             assert highest == pytest.approx(qrs[row].max(), abs=0.001, rel=0.02) or uncounted(qrs[row], 1)
             assert lowest == pytest.approx(qrs[row].min(), abs=0.001, rel=0.02) or uncounted(qrs[row], -1)
             assert truth[f"QRS_AmpPP_{lead}"] == pytest.approx(np.ptp(qrs[row]), **near)
@@ -121,9 +124,14 @@ def test_amplitudes_are_those_of_the_continuous_waveform(ecgs: list[SimulatedECG
             if abs(t_wave) > 0.1:
                 assert t_wave == pytest.approx(after[row].max() if t_wave > 0 else after[row].min(), **near)
             if truth["PR_Int_Global"] is not None:
-                largest = max(p_wave[row].max(), -p_wave[row].min())
-                assert abs(truth[f"P_Amp_{lead}"]) == pytest.approx(largest, **near)
-                assert truth[f"P-_Amp_{lead}"] == pytest.approx(min(0.0, p_wave[row].min()), **near)
+                highest, lowest = p_wave[row].max(), p_wave[row].min()
+                first = highest if p_wave[row].argmax() < p_wave[row].argmin() or lowest > -0.02 else lowest
+                near_limit = min(abs(highest - 0.02), abs(lowest + 0.02)) < 0.001
+                expected = first if abs(first) >= 0.02 else lowest if lowest <= -0.02 else 0.0
+                assert truth[f"P_Amp_{lead}"] == pytest.approx(expected, **near) or near_limit
+                assert (
+                    truth[f"P-_Amp_{lead}"] == pytest.approx(lowest if lowest <= -0.02 else 0.0, **near) or near_limit
+                )
 
 
 def test_axes_are_the_net_areas_of_the_waves(ecgs: list[SimulatedECG]) -> None:
@@ -165,7 +173,9 @@ def test_rates_are_counted_from_the_beats_in_the_recording(ecgs: list[SimulatedE
         assert ecg.truth["QRS_Count_Global"] == len(seen)
         assert ecg.truth["RR_Mean_Global"] == pytest.approx(np.diff(seen).mean(), abs=0.06)
         assert ecg.truth["HR__Global"] == pytest.approx(60_000 / np.diff(seen).mean(), abs=0.06)
-        assert ecg.truth["RR_StdDev_Global"] == pytest.approx(np.diff(seen).std(), abs=0.06)
+        ordinary = ecg.strip.kinds[(onsets >= 0) & (onsets < 10_000)] == ORDINARY
+        normal = np.diff(seen)[ordinary[1:] & ordinary[:-1]]
+        assert ecg.truth["RR_StdDev_Global"] == pytest.approx(normal.std(), abs=0.06) or len(normal) < 2
         qt, rr = ecg.truth["QT_Int_Global"], ecg.truth["RR_Mean_Global"] / 1000
         assert ecg.truth["QT_IntBazett_Global"] == pytest.approx(qt / rr**0.5, abs=0.1)
         assert ecg.truth["QT_IntFridericia_Global"] == pytest.approx(qt / rr ** (1 / 3), abs=0.1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import platform
 import shutil
 import time
@@ -14,18 +13,29 @@ from pathlib import Path
 import pyarrow as pa
 
 from ecglm.synth.build.blocks import (
+    MEASURED,
     BlockJob,
     Blocks,
     block_done,
     block_ranges,
     prepare_block,
+    read_arrow,
     write_arrow,
 )
 from ecglm.synth.build.config import BuildConfig, read_config
-from ecglm.synth.build.inputs import input_stamp, is_up_to_date, open_source, previous_corpus, source_root, write_source
+from ecglm.synth.build.inputs import (
+    input_stamp,
+    is_up_to_date,
+    open_source,
+    previous_corpus,
+    source_root,
+    waveform_files,
+    write_source,
+)
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.build.rendering import forget, render_all
-from ecglm.synth.build.staging import finish_swap, locked, prepare_work, swap
+from ecglm.synth.build.staging import finish_swap, locked, prepare_work, swap, told_plainly, work_folder
+from ecglm.synth.build.storing import waveforms_of
 from ecglm.synth.build.tables import (
     keep_simulated,
     make_manifest,
@@ -36,10 +46,11 @@ from ecglm.synth.build.tables import (
 from ecglm.synth.build.workers import workers
 from ecglm.synth.card import write_card
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
-from ecglm.synth.errors import CorpusError, SourceError
+from ecglm.synth.errors import SourceError
 from ecglm.synth.facts import KNOWLEDGE_VIEWS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import load_guidelines
+from ecglm.synth.measure.ecgs import Waveforms
 from ecglm.synth.templates import load_templates
 
 
@@ -77,10 +88,10 @@ def plan(config: BuildConfig) -> Plan:
     chosen = tuple(t.id for t in templates if t.header.family in config.families)
     stamp = input_stamp(config)
     up_to_date = is_up_to_date(config.out, stamp)
-    if config.ptbxl is None:
+    if config.folder is None:
         ecgs = min(config.simulated, config.limit or config.simulated)
         return Plan("simulated", ecgs, 0, chosen, len(guidelines.by_code), up_to_date)
-    source = open_source(config, config.ptbxl)
+    source = open_source(config, config.folder)
     ecgs = source.ecgs.select("ecg_id").collect().height
     return Plan(source.name, ecgs, source.rejected.collect().height, chosen, len(guidelines.by_code), up_to_date)
 
@@ -94,28 +105,16 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildResult:
     started = time.perf_counter()
     tell = progress or (lambda stage, done, of: None)
     out = config.out.absolute()
-    work = out.parent / f".{out.name}.building"
-    try:
-        with locked(work, out):
-            finish_swap(work, out)
-            stamp = input_stamp(config)
-            if config.resume != "never" and is_up_to_date(out, stamp):
-                finished = Corpus.open(out)
-                return _result(finished, 0, len(finished.manifest["templates"]), time.perf_counter() - started)
-            result = _build_locked(config, work, out, stamp, tell, started)
-            shutil.rmtree(work, ignore_errors=True)
-            return result
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise CorpusError(
-                f"{work}: no space left on the device; {out.name} is as it was. Free space and build again:"
-                " what is finished is kept"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EPERM):
-            raise CorpusError(
-                f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out"
-            ) from error
-        raise
+    work = work_folder(out)
+    with told_plainly(work, out), locked(work, out):
+        finish_swap(work, out)
+        stamp = input_stamp(config)
+        if config.resume != "never" and is_up_to_date(out, stamp):
+            finished = Corpus.open(out)
+            return _result(finished, 0, len(finished.manifest["templates"]), time.perf_counter() - started)
+        result = _build_locked(config, work, out, stamp, tell, started)
+        shutil.rmtree(work, ignore_errors=True)
+        return result
 
 
 def _build_locked(
@@ -130,19 +129,23 @@ def _build_locked(
     timings: dict[str, float] = {}
     previous = previous_corpus(out) if config.resume != "never" else None
     root = source_root(config, work, tell)
-    prepare_work(work, stamp, config)
+    prepare_work(work, stamp, config.out, config.resume)
     with _timed(timings, "source"):
         source = open_source(config, root)
-        source_files = write_source(work, source, previous)
+        source_files = write_source(work, source, config, previous, tell)
+        waveforms: Waveforms = waveform_files(source)
+        measures = MEASURED in source_files.providers and source_files.taken_over is None
+        if measures and config.folder is not None:
+            waveforms = waveforms_of(source, read_arrow(work / "ecgs.arrow"), config.workers, tell)
     stage = work / "stage"
     stage.mkdir(exist_ok=True)
     job = BlockJob(
         work=work,
         source=source.name,
-        signal_root=root,
+        waveforms=waveforms,
         guidelines=config.guidelines,
         providers=source_files.providers,
-        measured=source_files.measured_before is not None,
+        taken_over=source_files.taken_over is not None,
     )
     ranges = block_ranges(source_files.n_ecgs)
     selected = [template for template in templates if template.header.family in config.families]
@@ -190,9 +193,9 @@ def _build_locked(
             )
     with _timed(timings, "finish"):
         remove_unfinished(stage, done)
-        write_template_tables(stage, work, templates, skipped, done, blocks, previous, source_files.measured_before)
+        write_template_tables(stage, work, templates, skipped, done, blocks, previous, source_files.taken_over)
         keep_simulated(config, work, stage)
-        manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped, source_files.measured_before)
+        manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped, source_files)
         write_card(stage, manifest)
         card = stage / CARD
         manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": file_sha256(card)}

@@ -9,19 +9,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ecglm.synth.build.used import USED, used_values
 from ecglm.synth.corpus import write_json
 from ecglm.synth.facts import ECG_VIEWS, derive_comparisons, derive_views, merge_measurements
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
+from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
 BLOCK_ECGS = 4096
-_SIGNAL_CHUNK = 512
-_REJECTING = "signal"
+MEASURED = "measured"
+"""The provider that takes its values from the waveforms."""
 
 
 def write_arrow(path: Path, table: pa.Table) -> str:
@@ -49,11 +50,12 @@ class BlockJob:
 
     work: Path
     source: str
-    signal_root: Path
+    waveforms: Waveforms
     guidelines: Path | None
     providers: tuple[str, ...]
-    measured: bool
-    """Whether `measured` values are taken from providers/measured.arrow instead of from the waveforms."""
+    """In order of preference; values of all but `measured` are in providers/<name>.arrow."""
+    taken_over: bool
+    """Whether `measured` values are in providers/measured.arrow too, instead of only in the waveforms."""
 
 
 def block_folder(work: Path, number: int) -> Path:
@@ -61,11 +63,9 @@ def block_folder(work: Path, number: int) -> Path:
     return work / "blocks" / f"{number:05d}"
 
 
-def block_ranges(n_ecgs: int) -> list[tuple[int, int, int]]:
+def block_ranges(n_ecgs: int, size: int = BLOCK_ECGS) -> list[tuple[int, int, int]]:
     """(number, first row, row behind the last) of every block."""
-    return [
-        (number, start, min(start + BLOCK_ECGS, n_ecgs)) for number, start in enumerate(range(0, n_ecgs, BLOCK_ECGS))
-    ]
+    return [(number, start, min(start + size, n_ecgs)) for number, start in enumerate(range(0, n_ecgs, size))]
 
 
 def block_done(work: Path, number: int) -> dict[str, Any] | None:
@@ -85,24 +85,30 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     folder = block_folder(job.work, number)
     ecgs = read_arrow(job.work / "ecgs.arrow").slice(start, stop - start)
     ecg_index = pa.array(range(start, stop), pa.int64())
-    providers = {name: _rows_of(read_arrow(job.work / "providers" / f"{name}.arrow"), ecgs) for name in job.providers}
     digest, rejected = "", REJECTED.empty_table()
-    if not job.measured:
-        measured, rejected, usable, digest = measure_ecgs(job.signal_root, ecgs)
+    providers = {
+        name: _rows_of(read_arrow(job.work / "providers" / f"{name}.arrow"), ecgs)
+        for name in job.providers
+        if name != MEASURED or job.taken_over
+    }
+    if MEASURED in job.providers:
+        if not job.taken_over:
+            measured = measure_ecgs(job.waveforms, ecgs)
+            rejected, digest = measured.rejected, measured.digest
+            providers = {name: measured.table if name == MEASURED else providers[name] for name in job.providers}
+        usable = pc.is_in(ecgs["ecg_id"].combine_chunks(), value_set=providers[MEASURED]["ecg_id"].combine_chunks())
         ecgs, ecg_index = ecgs.filter(usable), ecg_index.filter(usable)
-        providers["measured"] = measured
-    else:
-        usable = pc.is_in(ecgs["ecg_id"].combine_chunks(), value_set=providers["measured"]["ecg_id"].combine_chunks())
-        ecgs, ecg_index = ecgs.filter(usable), ecg_index.filter(usable)
+        providers = {name: _rows_of(table, ecgs) for name, table in providers.items()}
     labels = read_arrow(job.work / "labels.arrow")
     labels = labels.filter(pc.is_in(labels["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks()))
     merged = merge_measurements(ecgs, list(providers.items()), ecg_index)
+    used = used_values(ecgs, list(providers.items()))
     views = derive_views(merged, labels, guidelines_of_worker(job.guidelines))
     digests = {name: write_arrow(folder / f"{name}.arrow", table) for name, table in views.items()}
     write_arrow(folder / "ecgs.arrow", ecgs)
     write_arrow(folder / "source_labels.arrow", labels)
     for name, table in providers.items():
-        write_arrow(folder / f"provider_{name}.arrow", table)
+        write_arrow(folder / f"provider_{name}.arrow", table.append_column(USED, used[name]))
     write_arrow(folder / "rejected.arrow", rejected)
     facts = views["facts"]
     note = {
@@ -118,66 +124,6 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
 
 def _rows_of(table: pa.Table, ecgs: pa.Table) -> pa.Table:
     return table.filter(pc.is_in(table["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks()))
-
-
-def measure_ecgs(signal_root: Path, ecgs: pa.Table) -> tuple[pa.Table, pa.Table, pa.Array, str]:
-    """Waveforms to measurements.
-
-    Returns:
-        The `measured` table (ecg_id and columns, NULL where not measured), `rejected` rows, which ECGs have a
-        usable waveform, and a hash of all waveforms read.
-    """
-    from ecglm.synth.measure import MEASURED_COLUMNS, measure_block
-    from ecglm.synth.signals import read_block
-
-    ids = ecgs["ecg_id"].to_pylist()
-    values = {name: np.full(len(ids), np.nan, dtype=np.float64) for name in MEASURED_COLUMNS}
-    usable = np.zeros(len(ids), dtype=bool)
-    rejected: list[dict[str, Any]] = []
-    digest = xxhash.xxh3_128()
-    for start in range(0, len(ids), _SIGNAL_CHUNK):
-        part = ecgs.slice(start, _SIGNAL_CHUNK).to_pylist()
-        records, problems = read_block(
-            signal_root,
-            [row["signal_path"] for row in part],
-            leads=part[0]["leads"],
-            sampling_hz=part[0]["sampling_hz"],
-            n_samples=part[0]["n_samples"],
-        )
-        for row, reason, detail in problems:
-            rejected.append(_rejection(ids[start + row], reason, detail))
-        good = [(row, record) for row, record in enumerate(records) if record is not None]
-        if not good:
-            continue
-        for _, record in good:
-            digest.update(record.digest.encode())
-        signal = np.stack([record.millivolts() for _, record in good])
-        measured, problems = measure_block(signal, part[0]["leads"], part[0]["sampling_hz"])
-        places = np.array([row for row, _ in good]) + start
-        usable[places] = True
-        for name, column in measured.items():
-            values[name][places] = np.round(column.astype(np.float64), 4)
-        for row, reason, detail in problems:
-            rejected.append(_rejection(ids[places[row]], reason, detail))
-    mask = pa.array(usable)
-    table = pa.table(
-        {
-            "ecg_id": ecgs["ecg_id"],
-            **{name: pa.array(column, mask=np.isnan(column)) for name, column in values.items()},
-        }
-    ).filter(mask)
-    return table, pa.Table.from_pylist(rejected, schema=REJECTED), mask, digest.hexdigest()
-
-
-def _rejection(ecg_id: str, reason: str, detail: str) -> dict[str, Any]:
-    return {
-        "stage": _REJECTING,
-        "ecg_ids": [ecg_id],
-        "template_id": None,
-        "slots": None,
-        "reason": reason,
-        "detail": detail,
-    }
 
 
 class Blocks:
@@ -231,3 +177,9 @@ class Blocks:
 
 def _joined(hashes: Any) -> str:
     return xxhash.xxh3_128_hexdigest("".join(hashes).encode())
+
+
+def blocks_digest(checksums: pa.Array) -> str:
+    """What `Blocks.signals_digest` gives for waveforms with these checksums, in the order of the ECGs."""
+    ranges = block_ranges(len(checksums))
+    return _joined(waveforms_digest(checksums.slice(start, stop - start)) for _, start, stop in ranges)

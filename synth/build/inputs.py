@@ -8,35 +8,57 @@ import shutil
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecglm.synth.build.blocks import write_arrow
-from ecglm.synth.build.config import BuildConfig
+from ecglm.synth.build.blocks import MEASURED, blocks_digest, write_arrow
+from ecglm.synth.build.config import BuildConfig, SourceConfig
+from ecglm.synth.build.extras import Extras, chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.corpus import BUILD_LOG, Corpus
 from ecglm.synth.errors import CorpusError
+from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION
+from ecglm.synth.measure.ecgs import WaveformFiles
 from ecglm.synth.schema import ECGS, LABELS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.sources import Source
 from ecglm.synth.templates import ENGINE_VERSION
 
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """Measurements of the same waveforms, made before: by an earlier build, or by `synth measure`."""
+
+    values: pa.Table
+    """ecg_id and `MEASURED_COLUMNS`."""
+    rejected: pa.Table
+    """Rows of schema.REJECTED: waveforms that could not be used, values left out."""
+    signals: str
+    """A hash of the waveforms."""
+
 
 @dataclass(frozen=True)
 class SourceFiles:
+    """What `write_source` wrote into the work folder."""
+
     n_ecgs: int
     providers: tuple[str, ...]
+    """In order of preference."""
     signal_stamp: str
-    measured_before: Corpus | None
-    """The earlier corpus whose measurements of the same waveforms are taken over."""
+    taken_over: TakenOver | None
+    extras: Extras
 
 
 def source_root(config: BuildConfig, work: Path, tell: Progress) -> Path:
-    if config.ptbxl is not None:
-        return config.ptbxl.absolute()
+    """The folder of the source; simulated ECGs are written first."""
+    if config.folder is not None:
+        return config.folder.absolute()
     from ecglm.synth.sources.simulator import SIMULATOR_VERSION, simulate
 
     root = work / "simulated"
@@ -51,41 +73,97 @@ def source_root(config: BuildConfig, work: Path, tell: Progress) -> Path:
     return root
 
 
-def open_source(config: BuildConfig, root: Path) -> Source:
+def open_source(config: SourceConfig, root: Path) -> Source:
+    """The source a configuration names, whose folder is `root`."""
+    if config.wfdb is not None:
+        from ecglm.synth.sources.wfdb_folder import open_wfdb
+
+        return open_wfdb(root, known_statements(), metadata=config.metadata, splits=config.splits, limit=config.limit)
     from ecglm.synth.sources.ptbxl import open_ptbxl
 
     return open_ptbxl(root, limit=config.limit, sampling_hz=config.sampling_hz)
 
 
-def write_source(work: Path, source: Source, previous: Corpus | None) -> SourceFiles:
+def known_statements() -> pl.DataFrame:
+    """The statements with a guideline, as a source without a list of its own takes them; no superclass is known."""
+    import polars as pl
+
+    from ecglm.synth.sources.ptbxl.metadata import KINDS
+
+    rows = [
+        (code, guideline.name, list(guideline.kinds), None, None)
+        for code, guideline in sorted(load_guidelines(check_sql=False).by_code.items())
+        if set(guideline.kinds) <= set(KINDS)
+    ]
+    text = pl.String()
+    names = {"code": text, "description": text, "kinds": pl.List(text), "superclass": text, "subclass": text}
+    return pl.DataFrame(rows, schema=pl.Schema(names), orient="row")
+
+
+def write_source(
+    work: Path, source: Source, config: BuildConfig, previous: Corpus | None, tell: Progress
+) -> SourceFiles:
+    """Writes the tables of a source where workers find them, and those of the folders given with it."""
     from ecglm.synth.sources import signal_stamp
 
-    ecgs = source.ecgs.collect().to_arrow().select(ECGS.names).cast(ECGS)
+    ecgs = ecgs_table(source)
     labels = source.labels.collect().to_arrow().select(LABELS.names).cast(LABELS)
     write_arrow(work / "ecgs.arrow", ecgs)
     write_arrow(work / "labels.arrow", labels)
-    providers = []
-    for name, frame in source.providers.items():
-        table = frame.collect().to_arrow()
-        table = table.set_column(table.column_names.index("ecg_id"), "ecg_id", table["ecg_id"].cast(pa.string()))
-        write_arrow(work / "providers" / f"{name}.arrow", table)
-        providers.append(name)
-    write_arrow(
-        work / "source_rejected.arrow", source.rejected.collect().to_arrow().select(REJECTED.names).cast(REJECTED)
-    )
-    stamp = f"{MEASURED_VERSION} {signal_stamp(source)} {_ids_digest(ecgs)}"
-    measured_before = (
-        previous if previous is not None and build_log(previous.root).get("signals_stamp") == stamp else None
-    )
-    if measured_before is not None:
-        rows = measured_before.table("measurements").to_table(filter=pc.field("provider") == "measured")
-        measured = rows.select(["ecg_id", *MEASURED_COLUMNS])
-        write_arrow(work / "providers" / "measured.arrow", measured)
-        providers.append("measured")
-    return SourceFiles(ecgs.num_rows, tuple(providers), stamp, measured_before)
+    extras = read_extras(config.ptbxl_plus, source)
+    rejected = source.rejected.collect().to_arrow().select(REJECTED.names).cast(REJECTED)
+    write_arrow(work / "source_rejected.arrow", pa.concat_tables([rejected, extras.rejected]))
+    providers = chosen_providers(config.providers, [*source.providers], [*extras.providers])
+    for name, frame in {**source.providers, **extras.providers}.items():
+        if name in providers:
+            write_arrow(work / "providers" / f"{name}.arrow", _in_order_of(ecgs, frame))
+    if MEASURED not in providers:
+        return SourceFiles(ecgs.num_rows, providers, "", None, extras)
+    stamp = f"{MEASURED_VERSION} {signal_stamp(source)} {ids_digest(ecgs)}"
+    taken_over = _measured_before(source, ecgs, stamp, extras, previous, tell)
+    if taken_over is not None:
+        write_arrow(work / "providers" / f"{MEASURED}.arrow", taken_over.values)
+    return SourceFiles(ecgs.num_rows, providers, stamp, taken_over, extras)
 
 
-def _ids_digest(ecgs: pa.Table) -> str:
+def ecgs_table(source: Source) -> pa.Table:
+    """The table `ecgs` of a source."""
+    return source.ecgs.collect().to_arrow().select(ECGS.names).cast(ECGS)
+
+
+def waveform_files(source: Source) -> WaveformFiles:
+    """The records of a source, as they are read to be measured."""
+    return WaveformFiles(source.root, ecg_only=source.ecg_only)
+
+
+def _in_order_of(ecgs: pa.Table, frame: pl.LazyFrame) -> pa.Table:
+    table = frame.collect().to_arrow()
+    table = table.set_column(table.column_names.index("ecg_id"), "ecg_id", table["ecg_id"].cast(pa.string()))
+    places = pc.index_in(ecgs["ecg_id"].combine_chunks(), value_set=table["ecg_id"].combine_chunks())
+    return table.take(places.drop_null())
+
+
+def _measured_before(
+    source: Source, ecgs: pa.Table, stamp: str, extras: Extras, previous: Corpus | None, tell: Progress
+) -> TakenOver | None:
+    ids = ecgs["ecg_id"].combine_chunks()
+    if extras.measured is not None:
+        unchanged = extras.measured.log().get("signals_stamp") == stamp
+        compared = stepper(tell, "comparing waveforms", ecgs.num_rows)
+        files = None if unchanged else waveform_files(source)
+        checksums = extras.measured.checksums_of(source.name, ecgs, files, compared)
+        values = extras.measured.values()
+        values = values.filter(pc.is_in(values["ecg_id"], value_set=ids))
+        return TakenOver(values, extras.measured.rejected(ids), blocks_digest(checksums))
+    if previous is None or build_log(previous.root).get("signals_stamp") != stamp:
+        return None
+    rows = previous.table("measurements").to_table(filter=pc.field("provider") == MEASURED)
+    rejected = previous.table("rejected").to_table(filter=pc.field("stage") == "signal")
+    return TakenOver(rows.select(["ecg_id", *MEASURED_COLUMNS]), rejected, previous.manifest["inputs"]["signals"])
+
+
+def ids_digest(ecgs: pa.Table) -> str:
+    """A hash of the paths of the waveforms, in order."""
     return xxhash.xxh3_128_hexdigest("\x1f".join(ecgs["signal_path"].to_pylist()).encode())
 
 
@@ -104,19 +182,14 @@ def versions() -> dict[str, str]:
 
 def input_stamp(config: BuildConfig) -> str | None:
     """A hash of everything a build depends on, found without reading waveforms; None if the source is not there."""
-    if config.ptbxl is None:
-        from ecglm.synth.sources.simulator import SIMULATOR_VERSION
-
-        source = f"simulated {config.simulated} {config.seed} {SIMULATOR_VERSION}"
-    elif config.ptbxl.is_dir():
-        source = _folder_stamp(config.ptbxl)
-    else:
+    source = source_stamp(config)
+    if source is None:
         return None
     parts = [
         source,
-        str(config.limit),
-        str(config.sampling_hz),
         *sorted(config.families),
+        *(f"ptbxl_plus {folder_stamp(folder) if folder.is_dir() else None}" for folder in config.ptbxl_plus),
+        f"providers {config.providers}",
         _definitions_stamp("ecglm.guidelines", config.guidelines),
         _definitions_stamp("ecglm.templates", config.templates),
         ENGINE_VERSION,
@@ -125,6 +198,23 @@ def input_stamp(config: BuildConfig) -> str | None:
         json.dumps(versions(), sort_keys=True),
     ]
     return xxhash.xxh3_128_hexdigest("\x1f".join(parts).encode())
+
+
+def source_stamp(config: SourceConfig) -> str | None:
+    """What tells whether the ECGs of a source changed, found without reading waveforms; None if it is not there."""
+    if config.folder is None:
+        from ecglm.synth.sources.simulator import SIMULATOR_VERSION
+
+        source = f"simulated {config.simulated} {config.seed} {SIMULATOR_VERSION}"
+    elif config.folder.is_dir():
+        source = folder_stamp(config.folder)
+    else:
+        return None
+    table = ""
+    if config.metadata is not None and config.metadata.is_file():
+        status = config.metadata.stat()
+        table = f"{config.metadata.name} {status.st_size} {status.st_mtime_ns}"
+    return f"{source} {config.limit} {config.sampling_hz} {config.splits} {table}"
 
 
 def _definitions_stamp(package: str, folder: Path | None) -> str:
@@ -137,7 +227,7 @@ def _definitions_stamp(package: str, folder: Path | None) -> str:
     return stamp.hexdigest()
 
 
-def _folder_stamp(root: Path) -> str:
+def folder_stamp(root: Path) -> str:
     """A hash over name, size and modification time of every file of a source; reads none of them."""
     stamp = xxhash.xxh3_128()
     folders = [str(root)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 
 from ecglm.synth.build.blocks import Blocks, read_arrow
 from ecglm.synth.build.config import BuildConfig
-from ecglm.synth.build.inputs import SourceFiles, versions
+from ecglm.synth.build.inputs import SourceFiles, TakenOver, versions
+from ecglm.synth.build.used import USED
 from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure import MEASURED_VERSION
-from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, REJECTED, SCHEMA_VERSION, TEMPLATES
+from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, OPTIONAL_TABLES, REJECTED, SCHEMA_VERSION, TEMPLATES
 from ecglm.synth.sources import Source
 from ecglm.synth.templates import TemplateSet
 
@@ -28,17 +29,18 @@ def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: G
     write_table(stage, "labels", blocks.parts("source_labels"), LABELS)
     write_table(stage, "findings", blocks.parts("decided"), FINDINGS)
     write_table(stage, "guidelines", [guidelines.table()], GUIDELINES)
+    for name, table in source.extras.tables.items():
+        write_table(stage, name, [table], OPTIONAL_TABLES[name])
     (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")
-    providers = list(dict.fromkeys((*source.providers, "measured")))
-    columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string()}
-    for provider in providers:
+    columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string(), USED: pa.list_(pa.string())}
+    for provider in source.providers:
         schema = next(blocks.parts(f"provider_{provider}")).schema
         columns |= {field.name: pa.float64() for field in schema if field.name not in columns}
     schema = pa.schema(columns)
-    write_table(stage, "measurements", _measurement_parts(blocks, providers, schema), schema)
+    write_table(stage, "measurements", _measurement_parts(blocks, source.providers, schema), schema)
 
 
-def _measurement_parts(blocks: Blocks, providers: list[str], schema: pa.Schema) -> Iterator[pa.Table]:
+def _measurement_parts(blocks: Blocks, providers: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
     for provider in providers:
         for part in blocks.parts(f"provider_{provider}"):
             rows = part.num_rows
@@ -60,7 +62,7 @@ def write_template_tables(
     done: dict[str, dict[str, Any]],
     blocks: Blocks,
     previous: Corpus | None,
-    measured_before: Corpus | None,
+    taken_over: TakenOver | None,
 ) -> None:
     rows = []
     for template in templates:
@@ -81,7 +83,7 @@ def write_template_tables(
             }
         )
     write_table(stage, "templates", [pa.Table.from_pylist(rows, schema=TEMPLATES)], TEMPLATES)
-    write_table(stage, "rejected", _rejected_parts(work, done, blocks, previous, measured_before), REJECTED)
+    write_table(stage, "rejected", _rejected_parts(work, done, blocks, previous, taken_over), REJECTED)
 
 
 def _rejected_parts(
@@ -89,12 +91,12 @@ def _rejected_parts(
     done: dict[str, dict[str, Any]],
     blocks: Blocks,
     previous: Corpus | None,
-    measured_before: Corpus | None,
+    taken_over: TakenOver | None,
 ) -> Iterator[pa.Table]:
 
     yield read_arrow(work / "source_rejected.arrow")
-    if measured_before is not None:
-        yield measured_before.table("rejected").to_table(filter=pc.field("stage") == "signal")
+    if taken_over is not None:
+        yield taken_over.rejected
     yield from blocks.parts("rejected")
     for template_id in sorted(done):
         if done[template_id].get("reused") and previous is not None:
@@ -112,7 +114,7 @@ def remove_unfinished(stage: Path, done: dict[str, dict[str, Any]]) -> None:
 
 
 def keep_simulated(config: BuildConfig, work: Path, stage: Path) -> None:
-    if config.ptbxl is None:
+    if config.folder is None:
         shutil.rmtree(stage / "simulated", ignore_errors=True)
         shutil.copytree(work / "simulated", stage / "simulated", copy_function=_link)
 
@@ -133,12 +135,12 @@ def make_manifest(
     blocks: Blocks,
     done: dict[str, dict[str, Any]],
     skipped: dict[str, str],
-    measured_before: Corpus | None,
+    source_files: SourceFiles,
 ) -> dict[str, Any]:
 
     files: dict[str, dict[str, Any]] = {}
     counts = {}
-    for table in TABLES:
+    for table in (*TABLES, *source_files.extras.tables):
         if table == "pairs":
             continue
         path = table_path(stage, table)
@@ -168,15 +170,17 @@ def make_manifest(
             "limit": config.limit,
             "sampling_hz": config.sampling_hz,
             "families": sorted(config.families),
-            **({"simulated": config.simulated, "seed": config.seed} if config.ptbxl is None else {}),
+            "providers": list(source_files.providers),
+            **({"splits": list(config.splits)} if config.wfdb is not None else {}),
+            **({"simulated": config.simulated, "seed": config.seed} if config.folder is None else {}),
         },
         "inputs": {
-            "source_files": dict(sorted(source.fingerprint.items())),
-            "signals": measured_before.manifest["inputs"]["signals"] if measured_before else blocks.signals_digest(),
+            "source_files": dict(sorted({**source.fingerprint, **source_files.extras.fingerprint}.items())),
+            "signals": source_files.taken_over.signals if source_files.taken_over else blocks.signals_digest(),
             "measured_version": MEASURED_VERSION,
             "guidelines": guidelines.fingerprint,
         },
-        "attribution": [source.attribution],
+        "attribution": [source.attribution, *source_files.extras.attribution],
         "versions": versions(),
         "skipped": dict(sorted(skipped.items())),
         "rejected_reasons": {row["values"]: row["counts"] for row in sorted(reasons, key=lambda row: row["values"])},

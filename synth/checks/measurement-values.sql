@@ -7,5 +7,5 @@ UNION ALL
 SELECT ecg_id, provider, 'given twice' FROM measurements GROUP BY ecg_id, provider HAVING count(*) > 1
 UNION ALL
 SELECT ecg_id, provider, 'not finite'
-FROM (SELECT ecg_id, provider, [*COLUMNS(* EXCLUDE (ecg_id, provider))]::DOUBLE[] AS measured_values FROM measurements)
+FROM (SELECT ecg_id, provider, [*COLUMNS(lambda c: c NOT IN ('ecg_id', 'provider', 'used'))]::DOUBLE[] AS measured_values FROM measurements)
 WHERE len(list_filter(measured_values, lambda v: NOT isfinite(v))) > 0

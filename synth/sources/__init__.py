@@ -35,6 +35,9 @@ class Source:
     """name, version, licence, citation, doi."""
     fingerprint: Mapping[str, str]
     """Metadata file, relative to the root → SHA-256 of its bytes."""
+    ecg_only: bool = False
+    """Whether a record may hold signals that are no ECG, which are left out, and keep them in files of any name; else
+    it is not usable, and its files are those with WAVEFORM_SUFFIXES."""
 
 
 def polars_schema(schema: pa.Schema) -> pl.Schema:
@@ -54,7 +57,8 @@ def signal_stamp(source: Source) -> str:
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - 44,000 Path objects take half a second
                 path = f"{folder}/{stem}" if folder else stem
-                if suffix in WAVEFORM_SUFFIXES and path in paths:
+                ours = entry.is_file() if source.ecg_only else suffix in WAVEFORM_SUFFIXES and path in paths
+                if ours:
                     status = entry.stat()
                     lines.append(f"{path}{suffix} {status.st_size} {status.st_mtime_ns}\n")
         stamp.update("".join(sorted(lines)).encode())

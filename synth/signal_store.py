@@ -1,0 +1,245 @@
+"""A signal store: every waveform of a source, read once and kept as int16 arrays that are memory-mapped.
+
+    DIR/000.npy, 001.npy …   (rows, n_samples, n_leads) int16, C order: ECGs of the same leads, rate and length
+    DIR/signals.parquet      for every ECG its file and row, gains, baselines, leads, rate, checksum
+    DIR/rejected.parquet     waveforms that cannot be used, with the reason
+    DIR/signals.json         source, counts, sizes of the files; written last
+    DIR/signals.log.json     times; the only file that differs from run to run
+
+A row of an array that signals.parquet does not name belongs to a waveform that could not be used and is zero.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+from numpy.typing import NDArray
+
+from ecglm.synth.errors import SourceError
+from ecglm.synth.measure.ecgs import Problem, Shape, WaveformFiles
+from ecglm.synth.signals import Record
+
+FORMAT = "ecglm signals"
+FORMAT_VERSION = "1"
+MANIFEST = "signals.json"
+LOG = "signals.log.json"
+TABLE = "signals.parquet"
+REJECTED_FILE = "rejected.parquet"
+CACHE_VARIABLE = "ECGLM_CACHE"
+"""Environment variable that names the cache folder."""
+
+SIGNALS = pa.schema(
+    {
+        "ecg_id": pa.string(),
+        "file": pa.string(),  # which array
+        "row": pa.int32(),  # in it, from 0
+        "gains": pa.list_(pa.float64()),  # of each lead, stored units per mV; mV = (stored - baseline) / gain
+        "baselines": pa.list_(pa.int32()),
+        "leads": pa.list_(pa.string()),
+        "sampling_hz": pa.int32(),
+        "n_samples": pa.int32(),
+        "checksum": pa.string(),  # xxh3-128 of the row's bytes
+        "digest": pa.string(),  # xxh3-128 of the bytes of the record's own signal files
+    }
+)
+
+
+def cache_folder() -> Path:
+    """Where stores are kept that no one named a folder for: $ECGLM_CACHE, or ecglm in the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecglm"
+
+
+@dataclass(frozen=True)
+class Group:
+    """ECGs of the same leads, rate and length."""
+
+    leads: tuple[str, ...]
+    sampling_hz: int
+    ecg_ids: tuple[str, ...]
+    rows: NDArray[np.intp]
+    """(n_ecgs,) the row of each ECG in `signal`."""
+    signal: NDArray[np.int16]
+    """(n_rows, n_samples, n_leads) as stored, memory-mapped, not to be written."""
+    gains: NDArray[np.float64]
+    """(n_ecgs, n_leads) in stored units per mV."""
+    baselines: NDArray[np.int32]
+    """(n_ecgs, n_leads) the stored value of 0 mV."""
+
+
+@dataclass(frozen=True)
+class SignalStore:
+    """A finished signal store."""
+
+    root: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, root: Path) -> SignalStore:
+        """Opens a store; its files are there in the size they should have. Samples are checked when they are read.
+
+        Raises:
+            SourceError: no store, unfinished, or damaged; says what to do.
+        """
+        root = Path(root)
+        path = root / MANIFEST
+        again = "make it again with `synth signals`"
+        if not path.is_file():
+            raise SourceError(f"{root}: no {MANIFEST} here, so this is no finished signal store; {again}")
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found = (manifest["format"], manifest["format_version"])
+            sizes = {str(name): int(entry["bytes"]) for name, entry in dict(manifest["files"]).items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceError(f"{path}: not as `synth signals` writes it ({error!r}); {again}") from error
+        if found != (FORMAT, FORMAT_VERSION):
+            raise SourceError(f"{path}: format {found}, expected {(FORMAT, FORMAT_VERSION)}; {again}")
+        for name, size in sizes.items():
+            if not (root / name).is_file() or (root / name).stat().st_size != size:
+                raise SourceError(f"{root / name}: missing, or not of {size} bytes; {again}")
+        return cls(root, manifest)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """`SIGNALS` of every ECG, in the order of the source."""
+        return pq.read_table(self.root / TABLE, schema=SIGNALS)
+
+    @property
+    def ecg_ids(self) -> list[str]:
+        """The ECGs, in the order of the source."""
+        ids: list[str] = self.table["ecg_id"].to_pylist()
+        return ids
+
+    def log(self) -> dict[str, Any]:
+        """What was noted of the run that made it; empty if it is not there."""
+        try:
+            content: dict[str, Any] = json.loads((self.root / LOG).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content
+
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray[np.int16]]:
+        return {}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {ecg_id: place for place, ecg_id in enumerate(self.ecg_ids)}
+
+    @cached_property
+    def _columns(self) -> dict[str, list[Any]]:
+        return {name: self.table[name].to_pylist() for name in SIGNALS.names}
+
+    def holds(self, ecg_id: str) -> bool:
+        """Whether an ECG is in the store."""
+        return ecg_id in self._places
+
+    def array(self, file: str) -> NDArray[np.int16]:
+        """One array, (n_rows, n_samples, n_leads), memory-mapped."""
+        if file not in self._arrays:
+            self._arrays[file] = np.load(self.root / file, mmap_mode="r", allow_pickle=False)
+        return self._arrays[file]
+
+    def record(self, ecg_id: str) -> Record:
+        """One ECG as stored.
+
+        Raises:
+            SourceError: no such ECG, or its samples were changed since they were stored.
+        """
+        place = self._places.get(ecg_id)
+        if place is None:
+            raise SourceError(f"{self.root}: no ECG {ecg_id!r}; it holds {len(self._places)} others")
+        columns = self._columns
+        signal = self.array(columns["file"][place])[columns["row"][place]]
+        if xxhash.xxh3_128_hexdigest(signal.tobytes()) != columns["checksum"][place]:
+            raise SourceError(
+                f"{self.root / columns['file'][place]}: the samples of {ecg_id} were changed or damaged; make the store"
+                " again with `synth signals`"
+            )
+        return Record(
+            signal=signal,
+            gains=np.array(columns["gains"][place]),
+            baselines=np.array(columns["baselines"][place], dtype=np.int32),
+            leads=tuple(columns["leads"][place]),
+            sampling_hz=float(columns["sampling_hz"][place]),
+            digest=columns["digest"][place],
+        )
+
+    def read(self, ecg_ids: Sequence[str]) -> list[NDArray[np.float32]]:
+        """ECGs in mV, each (n_samples, n_leads), NaN where a sample is missing; leads as the table says.
+
+        Raises:
+            SourceError: no such ECG, or its samples were changed since they were stored.
+        """
+        return [self.record(ecg_id).millivolts() for ecg_id in ecg_ids]
+
+    def groups(self) -> Iterator[Group]:
+        """All ECGs, array by array."""
+        columns = self._columns
+        places: dict[str, list[int]] = {}
+        for place, file in enumerate(columns["file"]):
+            places.setdefault(file, []).append(place)
+        for file in sorted(places):
+            chosen = places[file]
+            yield Group(
+                leads=tuple(columns["leads"][chosen[0]]),
+                sampling_hz=columns["sampling_hz"][chosen[0]],
+                ecg_ids=tuple(columns["ecg_id"][place] for place in chosen),
+                rows=np.array([columns["row"][place] for place in chosen], dtype=np.intp),
+                signal=self.array(file),
+                gains=np.array([columns["gains"][place] for place in chosen]),
+                baselines=np.array([columns["baselines"][place] for place in chosen], dtype=np.int32),
+            )
+
+    def damaged(self) -> list[str]:
+        """ECGs whose samples are not those that were stored; reads all of them."""
+        return [ecg_id for ecg_id in self.ecg_ids if not self._is_whole(ecg_id)]
+
+    def _is_whole(self, ecg_id: str) -> bool:
+        try:
+            self.record(ecg_id)
+        except SourceError:
+            return False
+        return True
+
+
+@lru_cache(maxsize=4)
+def _opened(root: Path, made_ns: int) -> SignalStore:
+    """The store in a folder, opened once by each process; a new one there was made at another time."""
+    return SignalStore.open(root)
+
+
+@dataclass(frozen=True)
+class StoredWaveforms:
+    """The waveforms of a source, read from a store; those it does not hold from their files, to say what is wrong."""
+
+    store: Path
+    files: WaveformFiles
+
+    def read(
+        self, ecg_ids: Sequence[str], signal_paths: Sequence[str], shape: Shape
+    ) -> tuple[list[Record | None], list[Problem]]:
+        """As `ecglm.synth.measure.ecgs.Waveforms` says."""
+        store = _opened(self.store, (self.store / MANIFEST).stat().st_mtime_ns)
+        records: list[Record | None] = []
+        problems: list[Problem] = []
+        for place, (ecg_id, path) in enumerate(zip(ecg_ids, signal_paths, strict=True)):
+            if store.holds(ecg_id):
+                records.append(store.record(ecg_id))
+                continue
+            found, told = self.files.read([ecg_id], [path], shape)
+            records += found
+            problems += [(place, reason, detail) for _, reason, detail in told]
+        return records, problems
