@@ -59,7 +59,7 @@ SUBSETS = (
     ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"),
 )  # fmt: skip
 """One, two, three, six and eight of the twelve leads."""
-N_SUBSET_ECGS, N_SIMULATED, SIMULATED_SEED = 400, 400, 11
+N_SUBSET_ECGS, N_SIMULATED, SIMULATED_SEED = 400, 400, 2026  # 11 was used to develop on
 COVERED = (
     "HR__Global",
     "P_Evidence_Global",
