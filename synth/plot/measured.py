@@ -1,0 +1,88 @@
+"""What was measured on the part of a record that a page shows, in the words of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecglm.synth.errors import SignalError
+from ecglm.synth.measure.dictionary import measurements
+from ecglm.synth.plot.layout import Page
+
+RATE = "HR__Global"
+_SHORT = {
+    "PR_Int_Global": "PR",
+    "P_Dur_Global": "P",
+    "QRS_Dur_Global": "QRS",
+    "QT_Int_Global": "QT",
+    "QT_IntBazett_Global": "QTc (Bazett)",
+    "QT_IntFridericia_Global": "QTc (Fridericia)",
+    "P_AxisFront_Global": "P axis",
+    "QRS_AxisFront_Global": "QRS axis",
+    "T_AxisFront_Global": "T axis",
+}
+"""Values on the page, in order, and what they are called there."""
+
+
+class Beat(Protocol):
+    """A median beat as `ecglm.synth.measure.describe_beat` gives it."""
+
+    @property
+    def leads(self) -> Sequence[str]: ...
+    @property
+    def hz(self) -> float: ...
+    @property
+    def signal(self) -> NDArray[np.floating]: ...  # (n_leads, n_samples) in mV
+    @property
+    def fiducials_ms(self) -> Mapping[str, float]: ...  # since the first sample
+    @property
+    def beats_s(self) -> Sequence[float] | NDArray[np.floating]: ...  # since the first sample of the record
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A median beat and the values that belong to it."""
+
+    beat: Beat | None
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Name of the measurement → value, of those the page prints, what could be measured."""
+    problems: tuple[str, ...] = ()
+    """What could not be measured, and why."""
+
+    @property
+    def rate(self) -> str:
+        """The ventricular rate for the header; empty if there is none."""
+        return f"{self.values[RATE]:.0f}/min" if RATE in self.values else ""
+
+    @property
+    def shown(self) -> list[str]:
+        """The values as the page prints them."""
+        return [
+            f"{words} {self.values[name]:.0f}{unit if unit == '°' else f' {unit}'}"
+            for name, words in _SHORT.items()
+            if name in self.values
+            for unit in [measurements()[name].unit]
+        ]
+
+
+def measure_page(page: Page) -> Measured:
+    """Measures what a page shows of its record."""
+    from ecglm.synth.measure import describe_beat, measure_block
+
+    tracing = page.tracing
+    leads, hz = tracing.leads, int(tracing.sampling_hz)
+    if hz != tracing.sampling_hz:
+        return Measured(None, problems=(f"{tracing.sampling_hz:g} Hz is no whole number: resample the signal first",))
+    signal = tracing.between(page.start_s, page.stop_s).astype(np.float32)
+    try:
+        columns, problems = measure_block(signal[None], leads, hz)
+        beat = describe_beat(signal, leads, hz)
+    except SignalError as error:
+        return Measured(None, problems=(str(error),))
+    values = {name: float(columns[name][0]) for name in (RATE, *_SHORT) if name in columns}
+    values = {name: value for name, value in values.items() if not np.isnan(value)}
+    return Measured(beat, values, tuple(f"{reason.replace('_', ' ')} ({detail})" for _, reason, detail in problems))
