@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import read_pairs, simulated_corpus
+from corpora import read_pairs
 from rich.console import Console
 
 from ecglm.synth.corpus import Corpus
@@ -19,8 +19,8 @@ from ecglm.synth.stats import corpus_stats, plot_stats, print_stats
 
 
 @pytest.fixture(scope="session")
-def corpus() -> Corpus:
-    return Corpus.open(simulated_corpus())
+def corpus(simulated_corpus: Path) -> Corpus:
+    return Corpus.open(simulated_corpus)
 
 
 @pytest.fixture(scope="session")
