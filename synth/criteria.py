@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ecglm.synth.database import quote_text
+from ecglm.synth.database import quantity_sql, quote_text
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.schema import ECGS, LEADS
 
@@ -178,7 +178,8 @@ _FORMATS = {
 def _quantity_beside_sql(of: str, unit: str, limits: list[float]) -> str:
     """SQL that prints a value like the macro `quantity`, with more digits where rounding would show a limit itself."""
     plain, fine = _FORMATS.get(unit, (f"%.0f {unit}", f"%.2f {unit}"))
-    value, shown = f"({of})::DOUBLE", f"quantity(({of})::DOUBLE, {quote_text(unit)})"
+    value = f"({of})::DOUBLE"
+    shown = quantity_sql(value, unit)
     rounded = ", ".join(quote_text(plain % limit) for limit in limits)
     exact = ", ".join(f"{limit:g}" for limit in limits)
     return (

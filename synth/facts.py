@@ -5,6 +5,7 @@ Everything here is SQL over Arrow tables on the locked connection; no Python run
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -208,7 +209,9 @@ ORDER BY current.ecg_index
 """
 
 
-def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
+def derive_views(
+    measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, read_by: str | None = None
+) -> dict[str, pa.Table]:
     """Views of a block of ECGs that need no other block, each in ECG order: facts, labels, negatives, findings
     (those that could be assessed), and `decided` (every criterion, with columns of the canonical `findings`).
 
@@ -216,6 +219,8 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         measured_ecgs: `ecgs` with `ecg_index` and every measurement column (see `merge_measurements`).
         labels: the `labels` table of these ECGs, in source order.
         guidelines: whose criteria are decided.
+        read_by: the only SQL that will read the views: criteria it cannot notice are not decided, which makes the
+            views of a few ECGs several times as quick to derive; None to decide all.
     """
     label_index = pa.array(range(labels.num_rows), pa.int64())
     measured = [name for name in measurements() if measured_ecgs[name].null_count < measured_ecgs.num_rows]
@@ -228,7 +233,7 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         "CREATE TABLE measured_ecgs AS SELECT * FROM merged",  # planning many queries over Arrow is slow
         f"CREATE TABLE annotations AS SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM measured_ecgs",
         f"CREATE TABLE unsure AS {unsure_absence_sql(guidelines)}",
-        _DECIDED.format(findings=findings_sql(guidelines, measured)),
+        _DECIDED.format(findings=findings_sql(guidelines, measured, _noticed_codes(labels, guidelines, read_by))),
         _FINDINGS,
         _SUPPORT,
         _LABELS,
@@ -247,6 +252,26 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
             " ORDER BY ecg_index, code, criterion"
         )
     return views
+
+
+def _noticed_codes(labels: pa.Table, guidelines: GuidelineSet, sql: str | None) -> set[str] | None:
+    """Statements whose criteria show in a view that this SQL names; None if any may.
+
+    `facts` rests on the criteria of a normal ECG, `labels` on those of the statements made, `negatives` on those of
+    the statements they are confused with.
+    """
+    if sql is None or names_view(sql, "findings") or names_view(sql, "decided"):
+        return None
+    made = set(labels["code"].to_pylist())
+    if names_view(sql, "negatives"):
+        known = (guidelines.by_code[code] for code in made if code in guidelines.by_code)
+        made |= {confusion.code for guideline in known for confusion in guideline.confused_with}
+    return made | {"NORM"}
+
+
+def names_view(sql: str, view: str) -> bool:
+    """Whether SQL may read a view; its name in a comment or a text counts too."""
+    return re.search(rf"\b{view}\b", sql, re.IGNORECASE) is not None
 
 
 def derive_comparisons(facts: pa.Table) -> pa.Table:

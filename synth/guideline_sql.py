@@ -12,12 +12,13 @@ from ecglm.synth.database import quote_text
 from ecglm.synth.guidelines import GuidelineSet
 
 
-def findings_sql(guidelines: GuidelineSet, measured: Collection[str]) -> str:
-    """One SELECT over `measured_ecgs` (ecgs and measurements) that decides every criterion for every ECG.
+def findings_sql(guidelines: GuidelineSet, measured: Collection[str], codes: Collection[str] | None = None) -> str:
+    """One SELECT over `measured_ecgs` (ecgs and measurements) that decides criteria for every ECG.
 
     Args:
         guidelines: whose criteria are decided.
         measured: measurements with a value in at least one ECG; criteria on others alone are not assessable anywhere.
+        codes: statements whose criteria are decided; all, if None.
     """
     parts = [
         finding_sql(code, rule)
@@ -27,6 +28,7 @@ def findings_sql(guidelines: GuidelineSet, measured: Collection[str]) -> str:
             f" {quote_text(rule.missing)} AS verdict, [] AS evidence, [] AS evidence_words FROM measured_ecgs"
         )
         for code, guideline in sorted(guidelines.by_code.items())
+        if codes is None or code in codes
         for rule in guideline.rules
     ]
     if not parts:
