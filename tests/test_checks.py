@@ -368,8 +368,8 @@ def test_a_user_adds_checks_of_their_own(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_check_by_pair_sees_every_pair_once(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecglm.synth.checks.PART_ROWS", 100)
-    monkeypatch.setattr("ecglm.synth.checks._BATCH_ROWS", 64)
+    monkeypatch.setattr("ecglm.synth.checks.pairs.PART_ROWS", 100)
+    monkeypatch.setattr("ecglm.synth.checks.pairs._BATCH_ROWS", 64)
     (tmp_path / "all.sql").write_text(
         "-- description: All.\n-- severity: warning\n-- scope: pair\nSELECT pair_id FROM pairs"
     )
