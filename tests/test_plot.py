@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from ecglm.synth.cli import run
 from ecglm.synth.errors import ECGLMError, SignalError
+from ecglm.synth.measure import describe_beat, measure_record
 from ecglm.synth.plot import plot_ecg, plot_record, save_figure
 from ecglm.synth.plot.layout import GRID_RIGHT, PAGE_WIDTH, TRACE_LEFT, Page, compose
 from ecglm.synth.plot.tracing import Tracing, as_tracing, read_tracing
 from ecglm.synth.schema import LEADS
 from ecglm.synth.signals import read_record
+from ecglm.synth.sources.simulator import simulate
 
 pytest.importorskip("matplotlib")
 
@@ -190,6 +192,11 @@ def test_short_records_show_the_same_seconds_in_all_columns_and_say_so() -> None
     assert {cell.stop_s - cell.start_s for cell in page_of((beats(8), LEADS, 100)).cells} == {2.0, 8.0}
 
 
+def test_a_longer_rhythm_strip_than_the_columns_is_said() -> None:
+    assert page_of((beats(30), LEADS, 100), start_s=5).notes == ("the columns show seconds 5 to 15",)
+    assert page_of((beats(30, n_leads=2), LEADS[:2], 100)).notes == ()
+
+
 def test_a_page_may_begin_later() -> None:
     page = page_of((beats(40), LEADS, 100), start_s=12, seconds=10)
     assert (page.start_s, page.stop_s) == (12, 22)
@@ -336,6 +343,92 @@ def test_the_flat_part_of_a_real_lead_is_said(ptbxl_full: Path) -> None:
     assert "flat where shown: V4, V5, V6" in compose(tracing).notes
 
 
+# ------------------------------------------------------------------------------------------------------------ measured
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated ECGs of known truth; the first five are in sinus rhythm."""
+    folder = tmp_path_factory.mktemp("plot") / "simulated"
+    simulate(folder, 12, 7)
+    return folder / "records100" / "00000"
+
+
+def test_the_median_beat_has_its_points_at_true_scale(simulated: Path) -> None:
+    _, tracing = read_tracing(simulated / "00012_lr")
+    figure = plot_ecg(tracing, "00012_lr", measured=True)
+    found, _ = measure_record(tracing.signal.astype(np.float32), tracing.leads, 100)
+    beat = describe_beat(tracing.signal.astype(np.float32), tracing.leads, 100)
+    for lead in range(12):
+        (p_onset, p_offset), (onset, offset), (t_offset,) = (
+            [line[0, 0] for line in drawn(figure, f"point-{lead}-{wave}")] for wave in ("P", "QRS", "T")
+        )
+        assert (offset - onset) / 50 * 1000 == pytest.approx(found["QRS_Dur_Global"])
+        assert (onset - p_onset) / 50 * 1000 == pytest.approx(found["PR_Int_Global"])
+        assert (p_offset - p_onset) / 50 * 1000 == pytest.approx(found["P_Dur_Global"])
+        assert (t_offset - onset) / 50 * 1000 == pytest.approx(found["QT_Int_Global"])
+        (curve,) = drawn(figure, f"beat-{lead}")
+        peak = np.nanargmax(np.abs(beat.signal[lead]))
+        assert np.abs(curve[:, 1] - np.median(curve[:, 1])).max() / 10 == pytest.approx(
+            abs(beat.signal[lead, peak]), abs=0.1
+        )
+        assert onset < curve[np.abs(curve[:, 1] - np.median(curve[:, 1])).argmax(), 0] < offset or lead == 2
+    said = " ".join(texts(figure))
+    for name, words in (("PR_Int_Global", "PR"), ("QRS_Dur_Global", "QRS"), ("QT_Int_Global", "QT")):
+        assert f"{words} {found[name]:.0f} ms" in said
+    assert f"{found['HR__Global']:.0f}/min" in said
+
+
+def test_every_beat_is_marked_below_the_rhythm_strip(simulated: Path) -> None:
+    _, tracing = read_tracing(simulated / "00001_lr")
+    figure = plot_ecg(tracing, measured=True)
+    (marks,) = drawn(figure, "beats")
+    (strip,) = drawn(figure, "trace-12")
+    assert len(marks) == measure_record(tracing.signal.astype(np.float32), tracing.leads, 100)[0]["QRS_Count_Global"]
+    for x in marks[:, 0]:
+        near = strip[np.abs(strip[:, 0] - x) < 25 * 0.08]
+        assert np.ptp(near[:, 1]) > 0.5 * np.ptp(strip[:, 1])
+
+
+def test_marks_stand_where_the_beats_are_when_the_page_begins_later() -> None:
+    figure = plot_ecg((beats(30), LEADS, 100), measured=True, start_s=10, seconds=10)
+    (marks,) = drawn(figure, "beats")
+    assert np.diff(marks[:, 0]) == pytest.approx(25, abs=0.3)
+    assert (marks[0, 0] - TRACE_LEFT) % 25 == pytest.approx(0, abs=0.3) or marks[0, 0] - TRACE_LEFT > 24.5
+
+
+@pytest.mark.parametrize(
+    ("signal", "hz", "said"),
+    [
+        (np.zeros((1000, 3)), 100, "no signal"),
+        (np.full((1000, 3), np.nan), 100, "no beats"),
+        (beats(2.0, n_leads=3), 100, "2 s"),
+        (beats(10, 128.5, 3), 128.5, "128.5 Hz is no whole number"),
+        (beats(10, 50, 3), 50, "90 to"),
+    ],
+    ids=["flat", "missing", "short", "odd rate", "low rate"],
+)
+def test_what_cannot_be_measured_is_drawn_and_told(signal: NDArray[np.float64], hz: float, said: str) -> None:
+    figure = plot_ecg((signal, ("I", "II", "V1"), hz), measured=True)
+    assert "no interval could be measured" in texts(figure)
+    assert any(said in text for text in texts(figure)), texts(figure)
+    assert not any(str(line.get_gid()).startswith(("point", "beat")) for line in figure.axes[0].lines)
+
+
+def test_leads_with_one_name_are_drawn_but_not_measured() -> None:
+    figure = plot_ecg((beats(n_leads=2), ("V", "V"), 100), measured=True)
+    assert any("twice" in text for text in texts(figure))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 17, 30, 38, 144, 173, 180, 273])
+def test_real_ecgs_of_every_kind_are_drawn_with_their_beats(number: int, ptbxl_part: Path, tmp_path: Path) -> None:
+    content = plot_record(ptbxl_part / f"records100/00000/{number:05d}_lr", tmp_path / "ecg.svg", measured=True)
+    assert 30 < content["measured"]["HR__Global"] < 220
+    svg = ElementTree.fromstring((tmp_path / "ecg.svg").read_text())
+    assert {f"beat-{lead}" for lead in range(12)} <= {element.get("id") for element in svg.iter()}
+
+
 # --------------------------------------------------------------------------------------------------------- determinism
 
 
@@ -435,6 +528,10 @@ def test_the_command_says_what_is_on_the_picture(tmp_path: Path, capsys: pytest.
     assert content["seconds"] == [0, 10]
     assert content["record"] == "one"
     assert content["measured"] is None
+    assert run(["plot", str(tmp_path / "one"), "--out", str(out), "--measured", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert isinstance(content["measured"], dict)
+    assert content["not_measured"], "random numbers are no ECG"
     assert out.read_text().startswith("<?xml")
     assert run(["plot", str(tmp_path / "one.hea"), "--out", str(tmp_path / "one.PNG"), "--dpi", "60"]) == 0
     assert "12 leads, seconds 0 to 20" in capsys.readouterr().out

@@ -60,8 +60,7 @@ def draw(page: Page, name: str, measured: Measured | None = None) -> Figure:
         else:
             panel = compose_beats(measured, page.gain)
             figure, axes = new_sheet(page.height + panel.height)
-            beats_s = [] if measured.beat is None else [page.start_s + second for second in measured.beat.beats_s]
-            draw_page(axes, page, name, panel.height, measured.rate, beats_s)
+            draw_page(axes, page, name, panel.height, measured.rate, measured.beats_s)
             draw_beats(axes, panel, measured, 0.0)
     return figure
 

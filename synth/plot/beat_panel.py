@@ -33,7 +33,6 @@ BEAT_LEFT = 31.0
 _GAP, _MARGIN_MS = 5.0, 80.0
 _ROOM, _LEAST_BELOW, _MOST = 5.0, 10.0, 65.0  # mm; names stand at the upper edge, letters at the lower
 _NAME_HEIGHT = 4.5
-_LEVEL_MS = 16.0
 _MM_PER_MS = BEAT_MM_PER_S / 1000
 _WAVES = (  # letter, points, colour
     ("P", ("p_onset", "p_offset"), "#1f5fa8"),
@@ -71,15 +70,12 @@ def compose_beats(measured: Measured, gain: float) -> BeatPanel:
     beat = measured.beat
     if beat is None:
         return BeatPanel(TOP + BOTTOM, gain, (), 1, (), np.zeros(0), np.zeros((0, 0)), {})
-    points = list(beat.fiducials_ms.values())
+    marked = {name: beat.fiducials_ms[name] for _, names, _ in _WAVES for name in names if name in beat.fiducials_ms}
+    points = list(marked.values())
     times = np.arange(beat.signal.shape[1]) / beat.hz * 1000
     first, last = (min(points) - _MARGIN_MS, max(points) + _MARGIN_MS) if points else (times[0], times[-1])
     shown = (times >= first) & (times <= last)
     times, curves = times[shown], np.asarray(beat.signal, np.float64)[:, shown]
-    onset = beat.fiducials_ms.get("qrs_onset")
-    if onset is not None:
-        level = curves[:, (times > onset - _LEVEL_MS) & (times <= onset)].mean(axis=1, keepdims=True)
-        curves = curves - np.where(np.isnan(level), 0.0, level)
     fit = max(1, int((GRID_RIGHT - BEAT_LEFT) // (_width(times) + _GAP)))
     n_rows = -(-len(curves) // fit)
     n_columns = -(-len(curves) // n_rows)
@@ -90,7 +86,7 @@ def compose_beats(measured: Measured, gain: float) -> BeatPanel:
     ]
     height = 5 * float(np.ceil(sum(map(sum, wanted)) / 5))
     rows = stack(wanted, least, BOTTOM, height)
-    return BeatPanel(TOP + height + BOTTOM, gain, rows, n_columns, tuple(beat.leads), times, curves, beat.fiducials_ms)
+    return BeatPanel(TOP + height + BOTTOM, gain, rows, n_columns, beat.leads, times, curves, marked)
 
 
 def _width(times_ms: NDArray[np.float64]) -> float:
@@ -101,9 +97,10 @@ def draw_beats(axes: Axes, panel: BeatPanel, measured: Measured, bottom: float) 
     """Draws the panel with its lower edge at `bottom`."""
     top = bottom + panel.height
     heading = "measured"
-    if measured.beat is not None:
-        n_beats = len(measured.beat.beats_s)
-        heading = f"median beat ({n_beats} beats found)   ·   {BEAT_MM_PER_S:g} mm/s   {panel.gain:g} mm/mV"
+    if panel.names:
+        heading = (
+            f"median beat ({len(measured.beats_s)} beats found)   ·   {BEAT_MM_PER_S:g} mm/s   {panel.gain:g} mm/mV"
+        )
     write(axes, GRID_LEFT, top - 6, heading, 9, fontweight="bold")
     write(axes, GRID_LEFT, top - 12, "   ·   ".join(measured.shown) or "no interval could be measured", 9)
     problems = "   ·   ".join(measured.problems)

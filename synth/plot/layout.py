@@ -259,6 +259,8 @@ def _notes(page: Page) -> list[str]:
     notes = []
     if sum(cell.start_s == page.start_s and cell.row == 0 for cell in page.cells) > 1:
         notes.append("every column shows the same seconds")
+    elif len(page.rhythm) > 1 and len(tracing.leads) > STRIPS:
+        notes.append(f"the columns show seconds {page.start_s:g} to {page.start_s + LINE_S:g}")
     if tracing.left_out:
         notes.append(f"left out: {', '.join(tracing.left_out)}")
     signal = tracing.between(page.start_s, page.stop_s)

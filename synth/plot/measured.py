@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ecglm.synth.errors import SignalError
+from ecglm.synth.measure import MedianBeat, describe_beat, measure_record
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.plot.layout import Page
 
@@ -28,28 +27,16 @@ _SHORT = {
 """Values on the page, in order, and what they are called there."""
 
 
-class Beat(Protocol):
-    """A median beat as `ecglm.synth.measure.describe_beat` gives it."""
-
-    @property
-    def leads(self) -> Sequence[str]: ...
-    @property
-    def hz(self) -> float: ...
-    @property
-    def signal(self) -> NDArray[np.floating]: ...  # (n_leads, n_samples) in mV
-    @property
-    def fiducials_ms(self) -> Mapping[str, float]: ...  # since the first sample
-    @property
-    def beats_s(self) -> Sequence[float] | NDArray[np.floating]: ...  # since the first sample of the record
-
-
 @dataclass(frozen=True)
 class Measured:
     """A median beat and the values that belong to it."""
 
-    beat: Beat | None
+    beat: MedianBeat | None
+    """None if no beat could be cut out of the signal."""
+    beats_s: tuple[float, ...] = ()
+    """Times of all beats in the record."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """Name of the measurement → value, of those the page prints, what could be measured."""
+    """Measurement → value: of those the page prints, what could be measured."""
     problems: tuple[str, ...] = ()
     """What could not be measured, and why."""
 
@@ -70,19 +57,20 @@ class Measured:
 
 
 def measure_page(page: Page) -> Measured:
-    """Measures what a page shows of its record."""
-    from ecglm.synth.measure import describe_beat, measure_block
-
+    """Measures what a page shows of its record; what cannot be measured is told, never raised."""
     tracing = page.tracing
     leads, hz = tracing.leads, int(tracing.sampling_hz)
     if hz != tracing.sampling_hz:
         return Measured(None, problems=(f"{tracing.sampling_hz:g} Hz is no whole number: resample the signal first",))
     signal = tracing.between(page.start_s, page.stop_s).astype(np.float32)
     try:
-        columns, problems = measure_block(signal[None], leads, hz)
+        found, problems = measure_record(signal, leads, hz)
         beat = describe_beat(signal, leads, hz)
     except SignalError as error:
         return Measured(None, problems=(str(error),))
-    values = {name: float(columns[name][0]) for name in (RATE, *_SHORT) if name in columns}
-    values = {name: value for name, value in values.items() if not np.isnan(value)}
-    return Measured(beat, values, tuple(f"{reason.replace('_', ' ')} ({detail})" for _, reason, detail in problems))
+    return Measured(
+        beat=beat if np.isfinite(beat.signal).any() else None,
+        beats_s=tuple(page.start_s + float(second) for second in beat.beats_s),
+        values={name: found[name] for name in (RATE, *_SHORT) if not np.isnan(found[name])},
+        problems=tuple(f"{reason.replace('_', ' ')} ({detail})" for reason, detail in problems),
+    )
