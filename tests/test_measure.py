@@ -79,7 +79,7 @@ REGULAR = np.arange(0.5, 9.6, 0.8)
 
 def test_every_column_is_a_measurement_of_the_dictionary() -> None:
     assert set(MEASURED_COLUMNS) <= set(measurements())
-    assert len(set(MEASURED_COLUMNS)) == len(MEASURED_COLUMNS) == 5 + 3 * 12
+    assert len(set(MEASURED_COLUMNS)) == len(MEASURED_COLUMNS) == 22 + 30 * 12
     assert MEASURED_VERSION
     columns, _ = measure_block(made_ecg(REGULAR), LEADS, 500)
     assert list(columns) == list(MEASURED_COLUMNS)
@@ -133,7 +133,7 @@ def test_amplitudes_are_those_of_the_made_beat(hz: int, share: float, late: floa
     values = measured(made_ecg(REGULAR + late, hz=hz), hz=hz)
     for lead, (q, r, s) in HEIGHTS.items():
         assert values[f"R_Amp_{lead}"] == pytest.approx(r, rel=share, abs=0.015), lead
-        assert values[f"S_Amp_{lead}"] == pytest.approx(s, rel=share, abs=0.015), lead
+        assert values[f"S_Amp_{lead}"] == pytest.approx(s, rel=share, abs=0.02), lead
         assert values[f"QRS_AmpPP_{lead}"] == pytest.approx(r - min(q, s), rel=share, abs=0.015), lead
 
 

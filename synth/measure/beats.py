@@ -114,8 +114,8 @@ def typical_peak(curve: Floats) -> Floats:
     return level
 
 
-def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bools]:
-    """Beats of every record, and for each record whether its beats stand out at all (if not, it has none).
+def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bools, Floats]:
+    """Beats of every record, whether they stand out at all (if not, it has none), and how many times they do.
 
     Args:
         signal, steep: (n_records, n_leads, n_samples) in mV at `DETECTION_HZ`, and its slope from `slope`.
@@ -125,7 +125,7 @@ def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bo
     weighted = steep * weight[:, :, None]
     curve = envelope(weighted)
     level = typical_peak(curve)
-    contrast = np.median(level, axis=1) / np.maximum(np.median(curve, axis=1), np.float32(1e-6))
+    contrast = (np.median(level, axis=1) / np.maximum(np.median(curve, axis=1), np.float32(1e-6))).astype(np.float32)
     record, sample = _peaks(curve, level, contrast > FAST_CONTRAST)
 
     # One row per record, one column per candidate; as wide as the length allows, so that no record sees another's size.
@@ -153,7 +153,7 @@ def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bo
     record, column = np.nonzero(accepted)
     sample, of_kind = position[record, column], dominant[record, column]
     shift = _shift(weighted, record, sample, of_kind)
-    return Beats(record, (sample + shift) / DETECTION_HZ, of_kind), clear
+    return Beats(record, (sample + shift) / DETECTION_HZ, of_kind), clear, contrast
 
 
 def rhythm(beats: Beats, blind: Bools, sampling_hz: int) -> dict[str, Floats]:
@@ -189,6 +189,15 @@ def rhythm(beats: Beats, blind: Bools, sampling_hz: int) -> dict[str, Floats]:
         "RR_StdDev_Global": deviation,
         "QRS_Count_Global": np.diff(edges).astype(np.float32),
     }
+
+
+def usual_interval(beats: Beats, n_records: int) -> Floats:
+    """(n_records,) median RR interval in s, NaN below two beats."""
+    usual = np.full(n_records, np.nan, np.float32)
+    edges = np.searchsorted(beats.record, np.arange(n_records + 1))
+    for index in np.flatnonzero(np.diff(edges) > 1):
+        usual[index] = np.median(np.diff(beats.time[edges[index] : edges[index + 1]]))
+    return usual
 
 
 def _normal_intervals(intervals: Doubles, normal: Bools) -> Doubles:

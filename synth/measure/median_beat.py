@@ -11,12 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ecglm.synth.measure.arrays import Bools, Doubles, Floats, Integers, milliseconds
-from ecglm.synth.measure.beats import Beats
+from ecglm.synth.measure.beats import Beats, usual_interval
 
-BEFORE_MS, AFTER_MS = 200, 220
-"""The median beat spans these times around the beat's fiducial point."""
+BEFORE_MS, AFTER_MS = 480, 640
+"""The median beat spans these times around the beat's fiducial point: PR to 400 ms, QT to 600 ms."""
+CORE_MS = 300
+"""A beat takes part if this much on either side of it was recorded; what lies farther out may miss a beat more."""
 FINE_HZ = 500
 """The median beat has at least this many samples per second."""
+EARLY_SHARE = 0.8
+"""A beat that comes before this share of the usual RR interval has passed is early."""
+MOST_DRIFT_S = 2.5
+"""Between beats farther apart nothing is known about the drift."""
 _TAPS = 8  # of the interpolation that shifts a beat by a fraction of a sample
 _MARGIN_MS = 20
 
@@ -33,32 +39,85 @@ def median_beats(signal: Floats, missing: Bools, beats: Beats, sampling_hz: int)
         of it in mV, NaN below four beats; samples per second.
     """
     n_records, n_leads, length = signal.shape
-    before, after = milliseconds(BEFORE_MS, sampling_hz), milliseconds(AFTER_MS, sampling_hz)
+    edges = [milliseconds(ms, sampling_hz) for ms in (BEFORE_MS, CORE_MS, CORE_MS, AFTER_MS)]
+    first, core_first, core_end, end = -edges[0], -edges[1], edges[2], edges[3]
     margin = milliseconds(_MARGIN_MS, sampling_hz)
-    width = before + after + 2 * margin
-    place = beats.time * sampling_hz
-    start = np.floor(place).astype(np.int64) - before - margin - (_TAPS // 2 - 1)
-    reach = width + _TAPS - 1
-    whole = beats.dominant & (start >= 0) & (start + reach <= length)
-    record, start = beats.record[whole], start[whole]
-    cut = _cut(signal, record, start, place[whole] % 1, width)
-    level_end = margin + before - milliseconds(60, sampling_hz)
-    cut -= cut[:, :, margin:level_end].mean(axis=2, keepdims=True)  # drift: each beat's own level before the QRS
-    if missing.any():
-        holes = np.lib.stride_tricks.sliding_window_view(missing, reach, axis=2)[record, :, start].any(axis=2)
-        cut[holes] = np.nan
-
-    beat = np.full((n_records, n_leads, width), np.nan, np.float32)
-    spread = np.full((n_records, n_leads), np.nan, np.float32)
-    counts = np.bincount(record, minlength=n_records)
-    first = np.cumsum(counts) - counts
-    for count in np.unique(counts[counts > 0]):
-        rows = np.flatnonzero(counts == count)
-        group = cut[first[rows][:, None] + np.arange(count)]  # (n_rows, count, n_leads, width)
-        beat[rows], spread[rows] = _median(group)
     factor = max(1, -(-FINE_HZ // sampling_hz))
-    fine = _finer(beat, factor)[:, :, margin * factor : (width - margin) * factor]
+    place = beats.time * sampling_hz
+    whole_sample = np.floor(place).astype(np.int64)
+    drift = _drift(signal, beats, whole_sample, sampling_hz)
+    beat = np.full((n_records, n_leads, end - first + 2 * margin), np.nan, np.float32)
+    spread = np.full((n_records, n_leads), np.nan, np.float32)
+    used = beats.dominant.copy()
+    before, after = undisturbed(beats, n_records)
+    # The core decides which beats are used; each section is the median of those of them that it was recorded for.
+    for start, stop, calm in (
+        (core_first, core_end, beats.dominant),
+        (first - margin, core_first, before),
+        (core_end, end + margin, after),
+    ):
+        begin, reach = whole_sample + start - (_TAPS // 2 - 1), stop - start + _TAPS - 1
+        whole = preferred(used & (begin >= 0) & (begin + reach <= length), calm, beats, n_records)
+        if start == core_first:
+            used = whole
+        rows, begin = beats.record[whole], begin[whole]
+        cut = _cut(signal, rows, begin, place[whole] % 1, stop - start)
+        time = (np.arange(start, stop) / sampling_hz).astype(np.float32)
+        level, falling, rising = (part[whole][:, :, None] for part in drift)
+        cut -= level + np.where(time < 0, falling, rising) * time
+        if missing.any():
+            holes = np.lib.stride_tricks.sliding_window_view(missing, reach, axis=2)[rows, :, begin].any(axis=2)
+            cut[holes] = np.nan
+        at = slice(start - first + margin, stop - first + margin)
+        counts = np.bincount(rows, minlength=n_records)
+        of_record = np.cumsum(counts) - counts
+        for count in np.unique(counts[counts > 0]):
+            chosen = np.flatnonzero(counts == count)
+            middle, error = _median(cut[of_record[chosen][:, None] + np.arange(count)])
+            beat[chosen, :, at] = middle
+            if start == core_first:
+                spread[chosen] = error
+    fine = _finer(beat, factor)[:, :, margin * factor : (end - first + margin) * factor]
     return fine, spread, sampling_hz * factor
+
+
+def undisturbed(beats: Beats, n_records: int) -> tuple[Bools, Bools]:
+    """Beats with no early beat or beat of another kind just before them, and just after them; each (n_beats,)."""
+    before, after = np.ones(len(beats.time), bool), np.ones(len(beats.time), bool)
+    if len(beats.time) > 1:
+        neighbours = np.diff(beats.record) == 0
+        interval = np.where(neighbours, np.diff(beats.time), np.inf)
+        usual = np.nan_to_num(usual_interval(beats, n_records), nan=np.inf)
+        early = interval < EARLY_SHARE * usual[beats.record[1:]]
+        before[1:] = ~neighbours | (beats.dominant[:-1] & ~early)
+        after[:-1] = ~neighbours | (beats.dominant[1:] & ~early)
+    return before, after
+
+
+def preferred(whole: Bools, calm: Bools, beats: Beats, n_records: int) -> Bools:
+    """The `whole` beats that are also `calm`; all whole ones where a record has fewer than two calm ones."""
+    enough = np.bincount(beats.record[whole & calm], minlength=n_records) >= 2
+    return whole & (calm | ~enough[beats.record])
+
+
+def _drift(signal: Floats, beats: Beats, sample: Integers, sampling_hz: int) -> tuple[Floats, Floats, Floats]:
+    """Level of each beat before its QRS complex (mV), and its slope (mV/s) to the beats before and after it.
+
+    Straight lines through the levels just before the QRS complexes are the baseline, after Meyer & Keiser 1977
+    (doi:10.1016/0010-4809(77)90026-2), who draw cubic ones. Each (n_beats, n_leads).
+    """
+    length = signal.shape[2]
+    start, width = milliseconds(100, sampling_hz), milliseconds(40, sampling_hz)
+    total = np.cumsum(np.pad(signal, ((0, 0), (0, 0), (1, 0))), axis=2, dtype=np.float64)
+    begin = np.clip(sample - start, 0, length - width)
+    level = ((total[beats.record, :, begin + width] - total[beats.record, :, begin]) / width).astype(np.float32)
+    before, after = np.zeros_like(level), np.zeros_like(level)
+    if len(sample) > 1:
+        interval = np.diff(beats.time)
+        near = (np.diff(beats.record) == 0) & (interval < MOST_DRIFT_S) & beats.dominant[1:] & beats.dominant[:-1]
+        slope = np.where(near[:, None], np.diff(level, axis=0) / np.where(near, interval, 1)[:, None], np.float32(0))
+        after[:-1], before[1:] = slope, slope
+    return level, before, after
 
 
 def _cut(signal: Floats, record: Integers, start: Integers, fraction: Doubles, width: int) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecglm.synth.measure.arrays import Bools, Doubles, Floats, Integers, milliseconds
+from ecglm.synth.measure.arrays import Bools, Doubles, Floats, Integers, milliseconds, moving_mean
 from ecglm.synth.measure.median_beat import BEFORE_MS
 
 SMALLEST_MV, SMALLEST_AREA = 0.025, 0.16
@@ -14,10 +14,11 @@ SMALLEST_MV, SMALLEST_AREA = 0.025, 0.16
 SMALLEST_R_SHARE = 0.12
 """An upward deflection lower than this share of the highest one is not the R wave."""
 QS_RATIO = 4.0
-"""A deflection this many times as deep as R is high, with no S after R, is read as S: a QS complex."""
-ONSET_SLOPE, OFFSET_SLOPE = 0.06, 0.08
+"""A deflection this many times as deep as R is high, with no S after R, is a QS complex."""
+MOST_DEFLECTIONS = 7
+ONSET_SLOPE, OFFSET_SLOPE = 0.04, 0.05
 """Outside the QRS complex the slope of all leads stays below these shares of the steepest one."""
-ONSET_DISTANCE, OFFSET_DISTANCE = 0.1, 0.4
+ONSET_DISTANCE, OFFSET_DISTANCE = 0.1, 0.3
 """… and all leads together lie within these shares of their greatest deflection, or of their usual wander."""
 ST_SHARE = 0.7
 """A last deflection that still has this share of its height at the end of the complex runs into the ST segment."""
@@ -29,10 +30,23 @@ LIMB_DIRECTIONS = {"I": 0.0, "II": 60.0, "III": 120.0, "aVR": -150.0, "aVL": -30
 
 @dataclass(frozen=True)
 class Waves:
-    """Waves of the QRS complex in each lead: arrays (n_records, n_leads), NaN where there is no beat."""
+    """Waves of the QRS complex in each lead: arrays (n_records, n_leads), NaN where there is no beat.
 
-    r: Floats  # mV, first upward wave; 0 if there is none
-    s: Floats  # mV ≤ 0, first downward wave after R; all of a QS complex (no R, or a small one at its end)
+    The first upward wave is R and the next R′; a downward one before R is Q, after it S, after R′ S′. A complex without
+    R, or with only a small one at its end, is a QS complex: Q and S both name all of it. Missing waves are 0.
+    """
+
+    q: Floats  # mV ≤ 0
+    q_duration: Floats  # ms
+    r: Floats  # mV
+    r_duration: Floats
+    s: Floats  # mV ≤ 0
+    s_duration: Floats
+    r_prime: Floats  # mV
+    r_prime_duration: Floats
+    s_prime: Floats  # mV ≤ 0
+    s_prime_duration: Floats
+    peak_time: Floats  # ms from QRS onset to the highest point; NaN where no R wave is
     peak_to_peak: Floats  # mV, highest less lowest point, the baseline included
     area: Floats  # mV·ms, upward less downward
     absolute_area: Floats  # mV·ms, upward plus downward
@@ -50,9 +64,12 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
         beat: (n_records, n_leads, n_times) in mV at `hz` samples per second.
         usable: (n_records, n_leads) the leads to look at.
     """
+    fiducial = milliseconds(BEFORE_MS, hz)
+    centre, reach = milliseconds(200, hz), milliseconds(60, hz)
+    skipped = fiducial - centre
+    beat = beat[:, :, skipped : fiducial + milliseconds(220, hz)]
     n_records, n_leads, width = beat.shape
     step = milliseconds(4, hz)
-    centre, reach = milliseconds(BEFORE_MS, hz), milliseconds(60, hz)
     steep, away = np.zeros((n_records, width), np.float32), np.zeros((n_records, width), np.float32)
     beat = np.where(usable[:, :, None] & np.isfinite(beat), beat, np.float32(0))
     level = np.median(beat[:, :, : centre - reach], axis=2)
@@ -60,13 +77,13 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
         wave = beat[:, lead]
         steep[:, step:-step] += (wave[:, 2 * step :] - wave[:, : -2 * step]) ** 2
         away += (wave - level[:, lead, None]) ** 2
-    curve = _smoothed(np.sqrt(steep), milliseconds(6, hz))
+    curve = moving_mean(np.sqrt(steep), milliseconds(6, hz))
     away = np.sqrt(away)
 
     time = np.arange(width)
     # The core is far from the baseline and steep: the QRS complex, not a pacing spike or a dome-shaped ST segment.
     first, end = centre - milliseconds(100, hz), centre + milliseconds(120, hz)
-    core = first + (away * away * np.sqrt(_smoothed(curve, milliseconds(30, hz))))[:, first:end].argmax(axis=1)
+    core = first + (away * away * np.sqrt(moving_mean(curve, milliseconds(30, hz))))[:, first:end].argmax(axis=1)
     from_core = time - core[:, None]
     top = np.where(np.abs(from_core) <= reach, curve, np.float32(0)).max(axis=1)
     farthest = away[:, centre - 2 * reach : centre + 2 * reach].max(axis=1)
@@ -102,16 +119,7 @@ def qrs_bounds(beat: Floats, usable: Bools, hz: int) -> tuple[Integers, Integers
     after = still(OFFSET_SLOPE, OFFSET_DISTANCE) & later
     span = (from_core >= milliseconds(30, hz)) & (from_core <= milliseconds(140, hz))
     offset = np.where(after.any(axis=1), after.argmax(axis=1), flattest(span, OFFSET_DISTANCE))
-    return np.clip(onset, 1, width - 2), np.clip(offset, 2, width - 1)
-
-
-def _smoothed(curve: Floats, size: int) -> Floats:
-    """Moving mean over `size` samples along the last axis."""
-    wide = np.pad(curve, ((0, 0), (size // 2, size - 1 - size // 2)), mode="edge")
-    total = np.zeros_like(curve)
-    for shift in range(size):
-        total += wide[:, shift : shift + curve.shape[1]]
-    return total / np.float32(size)
+    return skipped + np.clip(onset, 1, width - 2), skipped + np.clip(offset, 2, width - 1)
 
 
 def _runs(low: Bools, size: int) -> Bools:
@@ -121,60 +129,93 @@ def _runs(low: Bools, size: int) -> Bools:
 
 
 def qrs_waves(beat: Floats, onset: Integers, offset: Integers, hz: int) -> Waves:
-    """Waves of each lead between onset and offset, relative to the mean of the 20 ms before onset.
+    """Waves of each lead between onset and offset; `beat` is relative to the level before onset.
 
-    Deflections are the stretches between crossings of that level; the first upward one is R, the first downward one
-    after it S. QRS_AmpPP takes R′ and Q in as well.
+    Deflections are the stretches between crossings of that level; those of less than 25 µV or 0.16 mV·ms are none, as
+    in 12SL (GE Healthcare, Marquette 12SL ECG Analysis Program, Physician's Guide). QRS_AmpPP takes them all in.
     """
-    n_times = beat.shape[2]
-    time = np.arange(n_times)
-    flat = (time >= onset[:, None] - milliseconds(20, hz)) & (time < onset[:, None])
-    level = np.where(flat[:, None], beat, np.float32(0)).sum(axis=2) / flat.sum(axis=1)[:, None].astype(np.float32)
+    # One sample before the complex, where the wave is 0, starts the first deflection.
+    first, last = max(0, int(onset.min(initial=beat.shape[2])) - 1), int(offset.max(initial=0))
+    time = np.arange(first, last + 1)
     inside = (time >= onset[:, None]) & (time <= offset[:, None])
-    wave = np.where(inside[:, None], beat - level[:, :, None], np.float32(0))
+    wave = np.where(inside[:, None], beat[:, :, first : last + 1], np.float32(0))
     up, down = np.maximum(wave, np.float32(0)), np.minimum(wave, np.float32(0))
     per_sample = np.float32(1000 / hz)
     upward, downward = up.sum(axis=2) * per_sample, down.sum(axis=2) * per_sample
     highest, lowest = up.max(axis=2), down.min(axis=2)
+    peak_time = (up.argmax(axis=2) + first - onset[:, None]).astype(np.float32) * per_sample
 
-    last = np.take_along_axis(wave, np.broadcast_to(offset[:, None, None], (*wave.shape[:2], 1)), axis=2)[..., 0]
-    r, s = _first_r_and_s(wave, highest, last, per_sample)
-    without_s = (s == 0) & (lowest < -QS_RATIO * r)
-    s = np.where(without_s, lowest, s) + np.float32(0)  # no −0
-    absent = np.isnan(beat).any(axis=2)
-    r[absent] = s[absent] = np.nan
-    return Waves(r, s, highest - lowest, upward + downward, upward - downward)
+    end = np.broadcast_to((offset - first)[:, None, None], (*wave.shape[:2], 1))
+    height, duration = _deflections(wave, highest, np.take_along_axis(wave, end, axis=2)[..., 0], per_sample)
+    without_s = (height["s"] == 0) & (lowest <= -SMALLEST_MV) & (lowest < -QS_RATIO * height["r"])
+    at_bottom = np.where(height["q"] == lowest, duration["q"], (wave < 0).sum(axis=2) * per_sample)
+    for name in ("q", "s"):
+        height[name] = np.where(without_s, lowest, height[name])
+        duration[name] = np.where(without_s, at_bottom, duration[name])
+    peak_time[height["r"] == 0] = np.nan
+    absent = np.isnan(beat[:, :, first : last + 1]).any(axis=2)
+    for values in (*height.values(), *duration.values(), peak_time):
+        values += np.float32(0)  # no −0
+        values[absent] = np.nan
+    return Waves(
+        height["q"], duration["q"], height["r"], duration["r"], height["s"], duration["s"],
+        height["r_prime"], duration["r_prime"], height["s_prime"], duration["s_prime"],
+        peak_time, highest - lowest, upward + downward, upward - downward,
+    )  # fmt: skip
 
 
-def _first_r_and_s(wave: Floats, highest: Floats, last: Floats, per_sample: np.float32) -> tuple[Floats, Floats]:
-    """(n_records, n_leads) height of the first upward deflection and of the first downward one after it; 0 if none.
+def _deflections(
+    wave: Floats, highest: Floats, last: Floats, per_sample: np.float32
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Height (mV) and duration (ms) of q, r, s, r_prime and s_prime, each (n_records, n_leads); 0 if there is none.
 
     A deflection that has hardly turned back by the `last` sample of the complex is the ST segment, not a wave.
     """
+    n_times = wave.shape[2]
     # Each sample takes the sign of the last one of notable height, so that ripple around zero makes no deflections.
-    notable = np.where(np.abs(wave) >= SMALLEST_MV, np.arange(wave.shape[2], dtype=np.int32), np.int32(0))
-    sign = np.take_along_axis(np.sign(wave), np.maximum.accumulate(notable, axis=2), axis=2)
+    time = np.arange(n_times, dtype=np.int32)
+    notable = np.abs(wave) >= SMALLEST_MV
+    sign = np.take_along_axis(np.sign(wave), np.maximum.accumulate(np.where(notable, time, 0), axis=2), axis=2)
     number = np.zeros(wave.shape, np.int16)  # 0 before the first deflection
     np.cumsum((sign[..., 1:] != sign[..., :-1]) & (sign[..., 1:] != 0), axis=2, dtype=np.int16, out=number[..., 1:])
+    # Its flank below the notable height belongs to the deflection that it leads to.
+    leads_to = np.minimum.accumulate(np.where(notable, time, n_times - 1)[..., ::-1], axis=2)[..., ::-1]
+    later = np.take_along_axis(number, leads_to, axis=2)
     total = number[..., -1]
     smallest_r = np.maximum(np.float32(SMALLEST_MV), np.float32(SMALLEST_R_SHARE) * highest)
-    r, s = np.zeros(wave.shape[:2], np.float32), np.zeros(wave.shape[:2], np.float32)
-    for k in range(1, 6):
+    names = ("q", "r", "s", "r_prime", "s_prime")
+    height, duration = ({name: np.zeros(wave.shape[:2], np.float32) for name in names} for _ in range(2))
+    for k in range(1, min(MOST_DEFLECTIONS, int(total.max(initial=0))) + 1):
         piece = np.where(number == k, wave, np.float32(0))
         area = piece.sum(axis=2) * per_sample
         high, deep = piece.max(axis=2), piece.min(axis=2)
         turns_back = (total != k) | (np.abs(last) < ST_SHARE * (high - deep))
-        is_s = (r > 0) & (s == 0) & (deep <= -SMALLEST_MV) & (area <= -SMALLEST_AREA) & turns_back
-        is_r = (r == 0) & (high >= smallest_r) & (area >= SMALLEST_AREA) & turns_back
-        r[is_r], s[is_s] = high[is_r], deep[is_s]
-    return r, s
+        downward = (deep <= -SMALLEST_MV) & (area <= -SMALLEST_AREA) & turns_back
+        upward = (high >= SMALLEST_MV) & (area >= SMALLEST_AREA) & turns_back
+        there = {name: height[name] != 0 for name in names}
+        chosen = {
+            "q": downward & ~there["r"],
+            "r": upward & ~there["r"] & (high >= smallest_r),
+            "s": downward & there["r"] & ~there["r_prime"],
+            "r_prime": upward & there["s"],
+            "s_prime": downward & there["r_prime"],
+        }
+        same_side = (wave > 0) == (np.where(high > -deep, 1, -1) > 0)[..., None]
+        width = (((number == k) | (later == k)) & same_side & (wave != 0)).sum(axis=2) * per_sample
+        for name, here in chosen.items():
+            top = deep if name in ("q", "s", "s_prime") else high
+            greater = here & (np.abs(top) > np.abs(height[name]))
+            height[name][greater], duration[name][greater] = top[greater], width[greater]
+    return height, duration
 
 
-def frontal_axis(area: Floats, absolute_area: Floats, leads: list[str]) -> tuple[Floats, Bools]:
-    """Direction (−180, 180] of the mean QRS vector in the frontal plane, and where it is indeterminate (then NaN).
+def frontal_axis(
+    area: Floats, absolute_area: Floats, leads: list[str], least_area: float = LEAST_NET_AREA
+) -> tuple[Floats, Bools]:
+    """Direction (−180, 180] of the mean vector in the frontal plane, and where it is indeterminate (then NaN).
 
-    The vector whose projections on the limb leads fit their net QRS areas best (least squares), the augmented leads
-    taken as √3/2 as long as I, II and III (Einthoven's triangle; Surawicz et al. 2009,
+    The vector whose projections on the limb leads fit the net areas of a wave in them best (least squares), the
+    augmented leads taken as √3/2 as long as I, II and III (Einthoven's triangle; Surawicz et al. 2009,
     doi:10.1161/CIRCULATIONAHA.108.191095, on the mean frontal axis). Two limb leads are enough.
 
     Args:
@@ -196,7 +237,7 @@ def frontal_axis(area: Floats, absolute_area: Floats, leads: list[str]) -> tuple
     known = determinant > 1e-6
     divisor = np.where(known, determinant, 1.0)
     x, y = (yy * x_sum - xy * y_sum) / divisor, (xx * y_sum - xy * x_sum) / divisor
-    sure = np.hypot(x, y) > np.maximum(LEAST_NET_SHARE * size, LEAST_NET_AREA)
+    sure = np.hypot(x, y) > np.maximum(LEAST_NET_SHARE * size, least_area)
     degrees: Floats = np.rad2deg(np.arctan2(y, x)).astype(np.float32)
     degrees[degrees <= -180] = 180
     degrees[~(known & sure)] = np.nan
