@@ -22,11 +22,13 @@ HUMP, WINGS = 50, 75
 FINE_HUMP, FINE_WINGS = 24, 50
 AFTER_T_PEAK = 75
 """The search begins this long after the peak of the T wave before."""
+AGAINST_T, AFTER_T_END = 0.5, 50
+"""Until this long after the end of the T wave before, what bends against its direction is its end."""
 USUAL_PR, USUAL_RANGE, UNUSUAL_COST = 110.0, 60.0, 0.25
 """Humps whose peak lies this long before the QRS complex are preferred: a quarter of the height at 200 ms beyond."""
 BODY_SHARE, BODY_ALIKE, BODY_REACH = 0.5, 0.4, 70
 """What belongs to the P wave around its steepest hump: half as curved, in a like direction, within this reach."""
-ONSET_REACH, OFFSET_REACH = 65, 100
+ONSET_REACH, OFFSET_REACH = 70, 100
 SMALLEST_MV = 0.02
 """No P wave is lower: 20 µV, as for the CSE working party
 (Willems et al. 1985, doi:10.1093/oxfordjournals.eurheartj.a061930)."""
@@ -54,11 +56,14 @@ class PShapes:
     duration: Floats  # ms of that part
     negative_amplitude: Floats  # mV ≤ 0
     negative_duration: Floats  # ms
+    height: Floats  # mV, of the greater part, however small
     area: Floats  # mV·ms, net
     absolute_area: Floats  # mV·ms
 
 
-def p_bounds(beat: Floats, qrs_onset: Integers, t_peak: Integers, rr_samples: Floats, hz: int) -> PWaves:
+def p_bounds(
+    beat: Floats, qrs_onset: Integers, t_peak: Integers, t_offset: Integers, rr_samples: Floats, hz: int
+) -> PWaves:
     """Where the P wave lies in each median beat.
 
     Onset and offset are the corners of the wave: the samples farthest below the straight line from its outermost humps
@@ -67,7 +72,7 @@ def p_bounds(beat: Floats, qrs_onset: Integers, t_peak: Integers, rr_samples: Fl
 
     Args:
         beat: (n_records, n_leads, n_times) in mV relative to the level at QRS onset; 0 in leads not to be used.
-        qrs_onset, t_peak: (n_records,) samples.
+        qrs_onset, t_peak, t_offset: (n_records,) samples; the T wave is that after the QRS complex.
         rr_samples: (n_records,) usual RR interval.
     """
     n_times = beat.shape[2]
@@ -80,7 +85,13 @@ def p_bounds(beat: Floats, qrs_onset: Integers, t_peak: Integers, rr_samples: Fl
     wave = np.where(time < begin[:, None, None], values_at(wave, begin)[:, :, None], wave)
 
     smooth = moving_mean(wave, milliseconds(16, hz))
-    size = np.sqrt((curvature(smooth, milliseconds(HUMP, hz), milliseconds(WINGS, hz)) ** 2).sum(axis=1))
+    bend = curvature(smooth, milliseconds(HUMP, hz), milliseconds(WINGS, hz))
+    size = np.sqrt((bend * bend).sum(axis=1))
+    # Where the T wave before ends, the curve bends against its direction: no hump.
+    t_wave = values_at(beat, t_peak)
+    against = (bend * t_wave[:, :, None]).sum(axis=1) < -AGAINST_T * size * np.sqrt((t_wave**2).sum(axis=1))[:, None]
+    t_ended = t_offset - rr_samples + milliseconds(AFTER_T_END, hz)
+    size = np.where(against & (time < t_ended[:, None]), np.float32(0), size)
     early = (qrs_onset[:, None] - time) * (1000 / hz)
     cost = UNUSUAL_COST * np.clip((np.abs(early - USUAL_PR) - USUAL_RANGE) / 200, 0, 1)
     searched = (time >= first[:, None] + milliseconds(20, hz)) & (time <= qrs_onset[:, None] - milliseconds(40, hz))
@@ -206,6 +217,7 @@ def p_shapes(beat: Floats, waves: PWaves, hz: int) -> PShapes:
         duration=np.where(some, np.where(up_first, up_ms, down_ms), nothing),
         negative_amplitude=np.where(inverted, lowest, nothing),
         negative_duration=np.where(inverted, down_ms, nothing),
+        height=np.maximum(highest, -lowest),
         area=wave.sum(axis=2) * per_sample,
         absolute_area=(up - down).sum(axis=2) * per_sample,
     )

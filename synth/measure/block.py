@@ -15,7 +15,7 @@ import numpy as np
 
 from ecglm.synth.errors import SignalError
 from ecglm.synth.measure import atrial, beats, median_beat, quality, repolarisation, waves
-from ecglm.synth.measure.arrays import Bools, Floats, Integers, mean_between, milliseconds
+from ecglm.synth.measure.arrays import Bools, Floats, Integers, mean_between, milliseconds, moving_mean
 from ecglm.synth.schema import LEADS
 
 MEASURED_VERSION = "2"
@@ -56,6 +56,7 @@ PACED_SHARE = 0.5
 CLEAR_CONTRAST, FAIR_CONTRAST = 8.0, 5.0
 """How many times the typical beat stands above the background of a good and of a fair detection of beats."""
 SURE_EVIDENCE, FAIR_EVIDENCE = 0.8, 0.6
+SMOOTHED_MS = 12
 T_END_MARGIN_MS = 12
 _RECORDS_AT_ONCE = 32  # keeps the working arrays near the processor
 
@@ -164,6 +165,7 @@ class Delineation:
     usable: Bools  # (n_records, n_leads) leads that carry a signal
     missing: Bools  # (n_records, n_leads, n_samples)
     beat: Floats  # (n_records, n_leads, n_times) in mV relative to the level before the QRS complex
+    smooth: Floats  # the same smoothed, for waves that have no steep flanks
     error: Floats  # (n_records, n_leads) standard error of the median beat in mV
     hz: int  # samples per second of the median beat
     rhythm: dict[str, Floats]
@@ -202,7 +204,9 @@ def delineate(signal: Floats, sampling_hz: int) -> Delineation:
     rr = beats.usual_interval(found, len(signal)) * np.float32(hz)
     rr_or_long = np.where(np.isnan(rr), np.float32(2 * known.shape[2]), rr)
     t_peak = repolarisation.t_peak(known, onset, offset, rr_or_long, hz)
-    p = atrial.p_bounds(known, onset, t_peak, rr_or_long, hz)
+    before_next = onset - milliseconds(40, hz) + np.rint(rr_or_long).astype(np.int64)
+    t_offset, _ = repolarisation.t_end(known, t_peak, before_next, hz)
+    p = atrial.p_bounds(known, onset, t_peak, t_offset, rr_or_long, hz)
     before, _ = median_beat.undisturbed(found, len(signal))
     before = median_beat.preferred(found.dominant, before, found, len(signal))
     fiducial = milliseconds(median_beat.BEFORE_MS, hz)
@@ -210,12 +214,15 @@ def delineate(signal: Floats, sampling_hz: int) -> Delineation:
     evidence = atrial.p_evidence(coarse, usable, error, found, before, at[0], at[1])
     irregular = rhythm["RR_StdDev_Global"] > atrial.IRREGULAR * rhythm["RR_Mean_Global"]
     p_found = evidence >= np.where(irregular, atrial.FOUND_IRREGULAR, atrial.FOUND_REGULAR)
-    next_wave = np.where(p_found, p.onset - milliseconds(10, hz), onset - milliseconds(40, hz))
-    next_wave += np.rint(rr_or_long).astype(np.int64)
+    shown = _smoothed(beat, milliseconds(SMOOTHED_MS, hz))
+    p_height = np.where(usable, atrial.p_shapes(shown, p, hz).height, 0)
+    p_found &= np.nan_to_num(p_height).max(axis=1, initial=0) >= atrial.SMALLEST_MV
+    before_p = p.onset - milliseconds(10, hz) + np.rint(rr_or_long).astype(np.int64)
+    next_wave = np.where(p_found, before_p, before_next)
     t_offset, latest = repolarisation.t_end(known, t_peak, next_wave, hz)
     return Delineation(
-        found, clear, contrast, usable, missing, beat, error, hz, rhythm, onset, offset, p, evidence, p_found, t_peak,
-        t_offset, latest,
+        found, clear, contrast, usable, missing, beat, shown, error, hz, rhythm, onset, offset, p, evidence, p_found,
+        t_peak, t_offset, latest,
     )  # fmt: skip
 
 
@@ -227,8 +234,8 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     columns = dict(seen.rhythm)
     clear, hz, beat = seen.clear, seen.hz, seen.beat
     read = waves.qrs_waves(beat, seen.qrs_onset, seen.qrs_offset, hz)
-    st_t = repolarisation.t_shapes(beat, seen.qrs_offset, seen.t_offset, hz)
-    p = atrial.p_shapes(beat, seen.p, hz)
+    st_t = repolarisation.t_shapes(beat, seen.smooth, seen.qrs_offset, seen.t_offset, hz)
+    p = atrial.p_shapes(seen.smooth, seen.p, hz)
     noisy = usable & (seen.error > NOISE_MV) & (seen.error > NOISE_SHARE * read.peak_to_peak)
     implausible = usable & (read.peak_to_peak > MOST_MV)
     good = usable & ~noisy & ~implausible & np.isfinite(read.peak_to_peak)
@@ -250,7 +257,7 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     }  # fmt: skip
     for name in P_COLUMNS[:-1]:
         per_lead[name][~seen.p_found] = np.nan
-    per_lead["P_Quality"] = quality.grade(np.where(seen.p_found[:, None] & good, _p_height(p), np.nan), seen.error)
+    per_lead["P_Quality"] = quality.grade(np.where(seen.p_found[:, None] & good, p.height, np.nan), seen.error)
     per_lead["QRS_Quality"] = quality.grade(per_lead["QRS_AmpPP"], seen.error)
     per_lead["T_Quality"] = quality.grade(per_lead["T_Amp"], seen.error)
     columns |= _intervals(seen, t_found)
@@ -307,8 +314,10 @@ def _of_leads(names: Sequence[str], values: Sequence[Floats], known: Bools) -> d
     }
 
 
-def _p_height(p: atrial.PShapes) -> Floats:
-    return np.maximum(np.abs(p.amplitude), np.abs(p.negative_amplitude))
+def _smoothed(beat: Floats, size: int) -> Floats:
+    """Moving mean over `size` samples; what is not known stays so."""
+    known = np.isfinite(beat)
+    return np.where(known, moving_mean(np.where(known, beat, np.float32(0)), size), np.float32(np.nan))
 
 
 def _t_found(st_t: repolarisation.TShapes, good: Bools, error: Floats) -> Bools:

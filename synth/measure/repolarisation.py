@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecglm.synth.measure.arrays import Floats, Integers, milliseconds, moving_mean, values_at
+from ecglm.synth.measure.arrays import Floats, Integers, mean_between, milliseconds, moving_mean, values_at
 
 # Lengths in ms, chosen for the labels of folds 1-8 of PTB-XL (long QT against normal, and the medians of QT that
 # PTB-XL+ publishes) unless a source is named.
 FIRST_T, LATEST_SHARE = 60, 0.58
 """The T wave peaks between this long after the QRS complex and this share of the RR interval after its onset."""
-LATEST_END = 195
+LATEST_END = 185
 """The T wave ends within this time after its peak."""
 SMALLEST_T_MV = 0.04
 """Where no lead has a higher T wave, there is none whose end could be measured."""
@@ -20,6 +20,8 @@ SMALLEST_PART_MV, SMALLEST_PART_SHARE = 0.04, 0.2
 """The lesser part of a biphasic T wave is at least this high, and this share of the greater one."""
 T_BEGINS = 0.25
 """Share of the time from the J point to the end of T after which the T wave is looked for."""
+J_MS = 8
+"""The J point is read over this long from the end of the QRS complex."""
 ST_TIMES = (40, 60, 80)
 """ms after the J point at which the ST level is given besides the J point itself."""
 MM_PER_MV, MM_PER_S = 10.0, 25.0
@@ -81,29 +83,29 @@ def t_end(beat: Floats, peak: Integers, latest: Integers, hz: int) -> tuple[Inte
     return np.asarray(np.where(after, area, -np.inf).argmax(axis=1)), last
 
 
-def t_shapes(beat: Floats, j_point: Integers, t_offset: Integers, hz: int) -> TShapes:
-    """ST segment and T wave of each lead; `beat` as for `t_peak`, all leads kept.
+def t_shapes(beat: Floats, smooth: Floats, j_point: Integers, t_offset: Integers, hz: int) -> TShapes:
+    """ST segment and T wave of each lead; `beat`, plain and smoothed, as for `t_peak`, all leads kept.
 
     The T wave is the greatest deflection from the line between its begin and its end, so that a shifted ST segment is
     not taken for it; its height is given from the level at QRS onset, as the ST level is.
     """
     time = np.arange(beat.shape[2])
     per_sample = np.float32(1000 / hz)
-    st = values_at(beat, j_point)
-    later = tuple(values_at(beat, j_point + milliseconds(at, hz)) for at in ST_TIMES)
+    st = mean_between(beat, j_point, j_point + milliseconds(J_MS, hz))
+    later = tuple(values_at(smooth, j_point + milliseconds(at, hz)) for at in ST_TIMES)
     rise_mm = (later[-1] - st) * np.float32(MM_PER_MV)
     slope = np.rad2deg(np.arctan2(rise_mm, np.float32(MM_PER_S * ST_TIMES[-1] / 1000)))
 
     begin = np.rint(j_point + T_BEGINS * (t_offset - j_point)).astype(np.int64)
     inside = ((time >= begin[:, None]) & (time <= t_offset[:, None]))[:, None]
-    first, last = values_at(beat, begin)[:, :, None], values_at(beat, t_offset)[:, :, None]
+    first, last = values_at(smooth, begin)[:, :, None], values_at(smooth, t_offset)[:, :, None]
     share = (time - begin[:, None, None]) / np.maximum(t_offset - begin, 1)[:, None, None]
-    lifted = np.where(inside, beat - first - (last - first) * share.astype(np.float32), np.float32(0))
+    lifted = np.where(inside, smooth - first - (last - first) * share.astype(np.float32), np.float32(0))
     up_at, down_at = lifted.argmax(axis=2), lifted.argmin(axis=2)
     up, down = lifted.max(axis=2), lifted.min(axis=2)
     upright = up >= -down
     peak = np.where(upright, up_at, down_at)
-    amplitude = np.take_along_axis(beat, peak[:, :, None], axis=2)[..., 0]
+    amplitude = np.take_along_axis(smooth, peak[:, :, None], axis=2)[..., 0]
 
     side = np.where(upright[:, :, None], lifted > 0, lifted < 0)
     elsewhere = np.where(side, -1, time)
@@ -111,7 +113,7 @@ def t_shapes(beat: Floats, j_point: Integers, t_offset: Integers, hz: int) -> TS
     right = np.where((time >= peak[:, :, None]) & ~side, time, beat.shape[2]).min(axis=2)
     duration = (right - left).astype(np.float32) * per_sample
 
-    wave = np.where(inside, beat, np.float32(0))
+    wave = np.where(inside, smooth, np.float32(0))
     high, low = wave.max(axis=2), wave.min(axis=2)
     greater, lesser = np.maximum(high, -low), np.minimum(high, -low)
     both = (lesser >= SMALLEST_PART_MV) & (lesser >= SMALLEST_PART_SHARE * greater)

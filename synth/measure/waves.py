@@ -16,7 +16,7 @@ SMALLEST_R_SHARE = 0.12
 QS_RATIO = 4.0
 """A deflection this many times as deep as R is high, with no S after R, is a QS complex."""
 MOST_DEFLECTIONS = 7
-ONSET_SLOPE, OFFSET_SLOPE = 0.04, 0.05
+ONSET_SLOPE, OFFSET_SLOPE = 0.05, 0.06
 """Outside the QRS complex the slope of all leads stays below these shares of the steepest one."""
 ONSET_DISTANCE, OFFSET_DISTANCE = 0.1, 0.3
 """… and all leads together lie within these shares of their greatest deflection, or of their usual wander."""

@@ -9,10 +9,17 @@ import numpy as np
 from ecglm.synth.schema import LEADS
 from ecglm.synth.sources.simulator.beats import TWELVE, Beat, Floats, frontal_axis_degrees, shape
 from ecglm.synth.sources.simulator.patients import Plan
-from ecglm.synth.sources.simulator.rhythms import Strip
+from ecglm.synth.sources.simulator.rhythms import ORDINARY, Strip
 
-SMALLEST_WAVE_MV = 0.02
-"""A smaller deflection is not called a Q, R, S or R′ wave."""
+SMALLEST_P_MV = 0.02
+SMALLEST_WAVE_MV, SMALLEST_WAVE_AREA = 0.025, 0.16
+"""A deflection of less height (mV) or area (mV·ms) is not called a wave of the QRS complex."""
+SMALLEST_R_SHARE = 0.12
+"""An upward deflection lower than this share of the highest one is not the R wave."""
+QS_RATIO = 4.0
+"""A deflection this many times as deep as R is high, with no S after R, is a QS complex: both a Q and an S wave."""
+ST_SHARE = 0.7
+"""A last deflection that keeps this share of its height at the J point is the ST level."""
 
 GLOBAL_COUNTS = ("QRS_Count_Global", "P_Found_Global")
 GLOBALS = (
@@ -21,7 +28,8 @@ GLOBALS = (
     "QT_IntFramingham_Global", "P_AxisFront_Global", "QRS_AxisFront_Global", "T_AxisFront_Global",
 )  # fmt: skip
 PER_LEAD = (
-    "P_Amp", "P-_Amp", "P-_Dur", "Q_Amp", "Q_Dur", "R_Amp", "R_PeakTime", "Rp_Amp", "S_Amp", "S_Dur", "QRS_AmpPP",
+    "P_Amp", "P-_Amp", "P-_Dur", "Q_Amp", "Q_Dur", "R_Amp", "R_Dur", "R_PeakTime", "Rp_Amp", "Rp_Dur", "S_Amp",
+    "S_Dur", "Sp_Amp", "Sp_Dur", "QRS_AmpPP",
     "ST_Amp", "ST_Amp80ms", "T_Amp",
 )  # fmt: skip
 COLUMNS = (*GLOBALS, *(f"{name}_{lead}" for name in PER_LEAD for lead in LEADS))
@@ -54,9 +62,11 @@ def measure(plan: Plan, strip: Strip, beat: Beat) -> Truth:
         p_wave = TWELVE @ (beat.amplitudes[:n_p_waves].T @ shape(times, beat.edges[:n_p_waves, :, None]))
         truth["P_AxisFront_Global"] = _axis(beat.p_area)
         highest, lowest = p_wave.max(axis=1), p_wave.min(axis=1)
-        per_lead["P_Amp"] = np.where(highest >= -lowest, highest, lowest)
-        per_lead["P-_Amp"] = np.minimum(0.0, lowest)
-        per_lead["P-_Dur"] = (p_wave < -1e-6).sum(axis=1)
+        upright, inverted = highest >= SMALLEST_P_MV, lowest <= -SMALLEST_P_MV
+        up_first = np.where(upright & inverted, p_wave.argmax(axis=1) < p_wave.argmin(axis=1), upright)
+        per_lead["P_Amp"] = np.where(up_first, highest, np.where(inverted, lowest, 0.0))
+        per_lead["P-_Amp"] = np.where(inverted, lowest, 0.0)
+        per_lead["P-_Dur"] = np.where(inverted, (p_wave < -1e-6).sum(axis=1), 0)
     rounded = np.round(list(per_lead.values()), 4) + 0.0  # to 0.1 µV, without negative zero
     for name, values in zip(per_lead, rounded.tolist(), strict=True):
         for lead, value in zip(LEADS, values, strict=True):
@@ -78,7 +88,7 @@ def _measure_rhythm(truth: Truth, plan: Plan, strip: Strip, beat: Beat) -> None:
     rr = float(intervals.mean())
     truth["QRS_Count_Global"] = len(onsets)
     truth["RR_Mean_Global"] = round(rr, 1)
-    truth["RR_StdDev_Global"] = round(float(intervals.std()), 1)
+    truth["RR_StdDev_Global"] = round(float(_normal_intervals(intervals, strip, onsets).std()), 1)
     truth["HR__Global"] = round(60_000.0 / rr, 1)
     truth["P_Found_Global"] = int(plan.sinus)
     if plan.sinus:
@@ -95,41 +105,51 @@ def _measure_rhythm(truth: Truth, plan: Plan, strip: Strip, beat: Beat) -> None:
     truth["QT_IntFramingham_Global"] = round(qt + 154.0 * (1.0 - rr_s), 1)
 
 
+def _normal_intervals(intervals: Floats, strip: Strip, onsets: Floats) -> Floats:
+    """The intervals with no ectopic beat at either end; all of them where fewer than two are left."""
+    ordinary = np.isin(onsets, strip.onsets_ms[strip.kinds == ORDINARY])
+    normal = intervals[ordinary[1:] & ordinary[:-1]]
+    return normal if len(normal) >= 2 else intervals
+
+
 def flutter_wave_ms(strip: Strip) -> float:
     """Cycle length of atrial flutter: an even share of the RR interval, near 292 waves per minute."""
     return strip.basic_rr_ms / max(2, round(292.0 * strip.basic_rr_ms / 60_000.0))
 
 
 def _deflections(qrs: Floats) -> dict[str, list[float]]:
-    """Heights (mV) and widths (ms) of Q, R, S and R′ per lead: runs of one sign of a (12, n_times) QRS at 1 ms steps.
+    """Heights (mV) and widths (ms) of Q, R, S, R′ and S′ per lead: runs of one sign of (12, n_times) at 1 ms steps.
 
-    A complex that is negative throughout is a Q wave (QS). Missing waves are 0. A run that still grows at the J
-    point is the ST level, not a wave.
+    The names are given as `ecglm.synth.measure` gives them: a downward run before R is Q, after it S, after R′ S′; a
+    complex without R is a QS complex, both a Q and an S wave. Missing waves are 0.
     """
+    waves = ("Q", "R", "S", "Rp", "Sp")
+    found: dict[str, list[float]] = {f"{wave}_{what}": [0.0] * len(LEADS) for wave in waves for what in ("Amp", "Dur")}
     n_times = qrs.shape[1]
-    flat = qrs.ravel()
-    positive = flat > 0.0
-    turns = np.empty(len(flat), np.bool_)
-    np.not_equal(positive[1:], positive[:-1], out=turns[1:])
-    turns[::n_times] = True
-    starts = np.flatnonzero(turns)
-    widths = np.diff(starts, append=len(flat)).tolist()
-    highest = np.maximum.reduceat(flat, starts).tolist()
-    lowest = np.minimum.reduceat(flat, starts).tolist()
-    j_point = qrs[:, -1].tolist()
-    found: dict[str, list[float]] = {
-        name: [0.0] * len(LEADS) for name in ("Q_Amp", "Q_Dur", "R_Amp", "Rp_Amp", "S_Amp", "S_Dur")
-    }
-    for begin, width, high, low in zip(starts.tolist(), widths, highest, lowest, strict=True):
-        row = begin // n_times
-        if (begin + width) % n_times == 0 and j_point[row] == (high if high > 0.0 else low):
-            continue
-        if high >= SMALLEST_WAVE_MV:
-            wave = "R_Amp" if found["S_Amp"][row] == 0.0 else "Rp_Amp"
-            found[wave][row] = max(found[wave][row], high)
-        elif low <= -SMALLEST_WAVE_MV:
-            wave = "Q" if found["R_Amp"][row] == 0.0 else "S"
-            if low < found[f"{wave}_Amp"][row]:
-                found[f"{wave}_Amp"][row] = low
-                found[f"{wave}_Dur"][row] = min(width, n_times - 1)
+    for row, curve in enumerate(qrs):
+        positive = curve > 0.0
+        starts = np.flatnonzero(np.concatenate([[True], positive[1:] != positive[:-1]]))
+        height, width = dict.fromkeys(waves, 0.0), dict.fromkeys(waves, 0.0)
+        smallest_r = max(SMALLEST_WAVE_MV, SMALLEST_R_SHARE * float(curve.max()))
+        for begin, end in zip(starts.tolist(), [*starts[1:].tolist(), n_times], strict=True):
+            top = float(max(curve[begin:end], key=abs))
+            if end == n_times and abs(float(curve[-1])) >= ST_SHARE * abs(top):
+                continue
+            if abs(top) < SMALLEST_WAVE_MV or abs(float(curve[begin:end].sum())) < SMALLEST_WAVE_AREA:
+                continue
+            if top > 0.0:
+                wave = "R" if not height["R"] else "Rp" if height["S"] else ""
+                if wave == "R" and top < smallest_r:
+                    continue
+            else:
+                wave = "Sp" if height["Rp"] else "S" if height["R"] else "Q"
+            if wave and abs(top) > abs(height[wave]):
+                height[wave], width[wave] = top, float(min(end - begin, n_times - 1))
+        lowest = float(curve.min())
+        if not height["S"] and lowest <= -SMALLEST_WAVE_MV and lowest < -QS_RATIO * height["R"]:
+            deep = width["Q"] if height["Q"] == lowest else float((curve < 0.0).sum())
+            height["Q"] = height["S"] = lowest
+            width["Q"] = width["S"] = deep
+        for wave in waves:
+            found[f"{wave}_Amp"][row], found[f"{wave}_Dur"][row] = height[wave], width[wave]
     return found
