@@ -25,6 +25,7 @@ from ecglm.synth.errors import ECGLMError, SignalError
 from ecglm.synth.measure import describe_beat, measure_record
 from ecglm.synth.plot import plot_ecg, plot_record, save_figure
 from ecglm.synth.plot.layout import GRID_RIGHT, PAGE_WIDTH, TRACE_LEFT, Page, compose
+from ecglm.synth.plot.measured import Measured
 from ecglm.synth.plot.tracing import Tracing, as_tracing, read_tracing
 from ecglm.synth.schema import LEADS
 from ecglm.synth.signals import read_record
@@ -375,7 +376,7 @@ def test_the_median_beat_has_its_points_at_true_scale(simulated: Path) -> None:
         assert onset < curve[np.abs(curve[:, 1] - np.median(curve[:, 1])).argmax(), 0] < offset or lead == 2
     said = " ".join(texts(figure))
     for name, words in (("PR_Int_Global", "PR"), ("QRS_Dur_Global", "QRS"), ("QT_Int_Global", "QT")):
-        assert f"{words} {found[name]:.0f} ms" in said
+        assert f"{words} {round(found[name])} ms" in said
     assert f"{found['HR__Global']:.0f}/min" in said
 
 
@@ -414,6 +415,11 @@ def test_what_cannot_be_measured_is_drawn_and_told(signal: NDArray[np.float64], 
     assert "no interval could be measured" in texts(figure)
     assert any(said in text for text in texts(figure)), texts(figure)
     assert not any(str(line.get_gid()).startswith(("point", "beat")) for line in figure.axes[0].lines)
+
+
+def test_an_axis_near_zero_has_no_sign() -> None:
+    values = {"QRS_AxisFront_Global": -0.4, "PR_Int_Global": 159.6}
+    assert Measured(None, values=values).shown == ["PR 160 ms", "QRS axis 0°"]
 
 
 def test_leads_with_one_name_are_drawn_but_not_measured() -> None:

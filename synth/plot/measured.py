@@ -49,7 +49,7 @@ class Measured:
     def shown(self) -> list[str]:
         """The values as the page prints them."""
         return [
-            f"{words} {self.values[name]:.0f}{unit if unit == '°' else f' {unit}'}"
+            f"{words} {round(self.values[name]) + 0}{unit if unit == '°' else f' {unit}'}"
             for name, words in _SHORT.items()
             if name in self.values
             for unit in [measurements()[name].unit]
