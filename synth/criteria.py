@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ecglm.synth.database import quantity_sql, quote_text
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.schema import ECGS, LEADS
 
@@ -54,10 +55,9 @@ class Limit(Strict):
         name = self.of.strip('"')
         return name if self.words is None and name in measurements() else None
 
-    @property
-    def applies_sql(self) -> str:
-        """Condition under which the value is known and the limit is for this patient."""
-        return f"({self.of}) IS NOT NULL{f' AND ({self.when})' if self.when else ''}"
+    def value_sql(self) -> str:
+        """Expression giving the value compared; NULL where it is not known or the limit is not for this patient."""
+        return f"CASE WHEN ({self.when}) THEN ({self.of})::DOUBLE END" if self.when else f"({self.of})::DOUBLE"
 
     @property
     def shown_as(self) -> str:
@@ -120,44 +120,18 @@ class Criterion(Strict):
                 raise ValueError(f"limit {name}: `of` is not a single measurement, so it needs `words`")
         return self
 
-    def verdict_sql(self) -> str:
-        """Expression giving met | not_met | not_assessable for a row of ecgs and measurements."""
+    def holds_sql(self) -> str:
+        """Expression that is true where a row of ecgs and measurements meets the rule, false where it does not, and
+        NULL where it cannot be assessed."""
         rule = _PARAMETER.sub(lambda match: f"{self.limits[match[1]].value:g}", self.sql)
-        missing = quote_text(self.missing)
-        return (
-            f"CASE WHEN ({self.population.sql()}) IS NOT true THEN 'not_assessable'"
-            f" WHEN ({rule}) THEN 'met' WHEN NOT ({rule}) THEN 'not_met' ELSE {missing} END"
-        )
+        if self.missing == "not_met":
+            rule = f"coalesce(({rule}), false)"
+        return f"CASE WHEN {self.population.sql()} THEN ({rule}) END"
 
-    def evidence_sql(self) -> str:
-        """Expression giving the list of values that were compared, with their limits."""
-        items = [
-            (
-                limit.applies_sql,
-                f"{{'name': {quote_text(limit.measured or limit.words or '')}, 'value': ({limit.of})::DOUBLE,"
-                f" 'unit': {quote_text(limit.unit)}, 'limit': {quote_text(limit.text)}}}",
-            )
-            for limit in self.limits.values()
-        ]
-        return _list_of_those_that_hold(items)
-
-    def evidence_words_sql(self) -> str:
-        """Expression giving the same values as a list of words, e.g. `PR interval 212 ms (limit > 200 ms)`."""
-        same_value: dict[tuple[str, str, str], list[Limit]] = {}
-        for limit in self.limits.values():
-            same_value.setdefault((limit.applies_sql, limit.shown_as, limit.unit), []).append(limit)
-        items = []
-        for (condition, words, unit), limits in same_value.items():
-            none_found = measurements()[limits[0].measured].none_found if limits[0].measured else None
-            if none_found is not None:
-                choice = f"CASE WHEN {limits[0].of} > 0 THEN {quote_text(words)} ELSE {quote_text(none_found)} END"
-                items.append((condition, choice))
-                continue
-            word = "limit" if len(limits) == 1 else "limits"
-            ending = f" ({word} {' and '.join(limit.text for limit in limits)})"
-            value = _quantity_beside_sql(limits[0].of, unit, [limit.value for limit in limits])
-            items.append((condition, f"{quote_text(words + ' ')} || {value} || {quote_text(ending)}"))
-        return _list_of_those_that_hold(items)
+    def sql_to_check(self) -> str:
+        """A SELECT that fails to bind where an expression of the criterion does."""
+        values = ", ".join(limit.value_sql() for limit in self.limits.values())
+        return f"SELECT ({self.holds_sql()})::BOOLEAN{', ' if values else ''}{values} FROM measured_ecgs"
 
     @cached_property
     def measurements(self) -> frozenset[str]:
@@ -175,36 +149,14 @@ _FORMATS = {
 }
 
 
-def _quantity_beside_sql(of: str, unit: str, limits: list[float]) -> str:
-    """SQL that prints a value like the macro `quantity`, with more digits where rounding would show a limit itself."""
+def format_quantity(value: float, unit: str, limits: Sequence[float] = ()) -> str:
+    """A value like the SQL macro `quantity` prints it, with more digits where rounding would show one of the limits."""
     plain, fine = _FORMATS.get(unit, (f"%.0f {unit}", f"%.2f {unit}"))
-    value = f"({of})::DOUBLE"
-    shown = quantity_sql(value, unit)
-    rounded = ", ".join(quote_text(plain % limit) for limit in limits)
-    exact = ", ".join(f"{limit:g}" for limit in limits)
-    return (
-        f"CASE WHEN {shown} IN ({rounded}) AND {value} NOT IN ({exact})"
-        f" THEN printf({quote_text(fine)}, {value}) ELSE {shown} END"
-    )
-
-
-def _list_of_those_that_hold(items: list[tuple[str, str]]) -> str:
-    """SQL of a list with the second of each pair for which the first, a condition, is true."""
-    if len(items) == 1:
-        return f"CASE WHEN {items[0][0]} THEN [{items[0][1]}] ELSE [] END"
-    choices = ", ".join(f"CASE WHEN {condition} THEN {item} END" for condition, item in items)
-    return f"list_filter([{choices}], lambda e: e IS NOT NULL)" if items else "[]"
+    text = plain % (math.copysign(math.floor(abs(value) + 0.5), value) + 0.0 if unit == "°" else value)
+    return fine % value if value not in limits and text in [plain % limit for limit in limits] else text
 
 
 def empty_measured_ecgs() -> pa.Table:
     """No rows, with every column a criterion may name: those of `ecgs` and all measurements."""
     fields = [*ECGS, *(pa.field(name, pa.float64()) for name in measurements())]
     return pa.schema(fields).empty_table()
-
-
-def finding_sql(code: str, rule: Criterion) -> str:
-    return (
-        f"SELECT ecg_id, {quote_text(code)} AS code, {quote_text(rule.id)} AS criterion,"
-        f" {rule.verdict_sql()} AS verdict, {rule.evidence_sql()} AS evidence,"
-        f" {rule.evidence_words_sql()} AS evidence_words FROM measured_ecgs"
-    )

@@ -12,13 +12,6 @@ import pyarrow.dataset as ds
 
 from ecglm.synth.errors import QueryError
 
-_QUANTITIES = {
-    "mV": "printf('%.2f mV', {value})",
-    "°": "printf('%.0f°', round({value}) + 0.0)",
-    "/min": "printf('%.0f/min', {value})",
-    "": "printf('%.3g', {value})",
-}
-
 MACROS = (
     # The same 64 bits in every version of every library: choices made from it never move.
     "CREATE MACRO stable_hash(text) AS md5_number_lower(text)",
@@ -27,8 +20,11 @@ MACROS = (
     " ELSE array_to_string(items[:-2], ', ') || ' and ' || items[-1] END",
     # 0.350 mV -> '0.35 mV', 212.0 ms -> '212 ms', -47.2 degrees -> '-47°', a count -> '11'
     "CREATE MACRO quantity(value, unit) AS CASE"
-    + "".join(f" WHEN unit = '{unit}' THEN {text.format(value='value::DOUBLE')}" for unit, text in _QUANTITIES.items())
-    + " ELSE printf('%.0f %s', value::DOUBLE, unit) END",
+    " WHEN unit = 'mV' THEN printf('%.2f mV', CASE WHEN abs(value) < 0.005 THEN 0.0 ELSE value::DOUBLE END)"
+    " WHEN unit = '°' THEN printf('%.0f°', round(value) + 0.0)"
+    " WHEN unit = '/min' THEN printf('%.0f/min', value::DOUBLE)"
+    " WHEN unit = '' THEN printf('%.3g', value::DOUBLE)"
+    " ELSE printf('%.0f %s', value::DOUBLE, unit) END",
 )
 """Macros that guidelines, templates and checks may use; made before the connection is locked."""
 
@@ -132,12 +128,6 @@ class LockedConnection:
 def _first_lines(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])
-
-
-def quantity_sql(value: str, unit: str) -> str:
-    """What the macro `quantity` gives for a value (SQL of type DOUBLE) in a unit known by now: quicker to plan."""
-    text = _QUANTITIES.get(unit)
-    return text.format(value=value) if text else f"printf('%.0f %s', {value}, {quote_text(unit)})"
 
 
 def quote_identifier(name: str) -> str:

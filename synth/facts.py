@@ -5,13 +5,14 @@ Everything here is SQL over Arrow tables on the locked connection; no Python run
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ecglm.synth.database import LockedConnection, quote_identifier
-from ecglm.synth.guideline_sql import findings_sql, relation_tables, unsure_absence_sql
+from ecglm.synth.findings import decide, rules_of
+from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
@@ -41,20 +42,7 @@ _ANNOTATION = (
     " ELSE 'the cardiologist''s annotation' END"
 )
 
-_DECIDED = "CREATE TABLE decided AS {findings}"
-
-_FINDINGS = """
-CREATE TABLE findings AS
-SELECT f.ecg_id, e.ecg_index, f.code, f.criterion, c.role, f.verdict, f.evidence,
-       and_join(f.evidence_words) AS evidence_text, c.criterion_text, c.name, c.phrase,
-       c.citation, c.doi, l.code IS NOT NULL AS labelled, l.certainty, a.annotation_text
-FROM decided f
-JOIN measured_ecgs e USING (ecg_id)
-JOIN annotations a USING (ecg_id)
-JOIN guideline_criteria c ON c.code = f.code AND c.criterion = f.criterion
-LEFT JOIN source_labels l ON l.ecg_id = f.ecg_id AND l.code = f.code
-WHERE f.verdict <> 'not_assessable'
-"""
+_MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
 
 _SUPPORT = """
 CREATE TABLE support AS
@@ -209,9 +197,7 @@ ORDER BY current.ecg_index
 """
 
 
-def derive_views(
-    measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, read_by: str | None = None
-) -> dict[str, pa.Table]:
+def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
     """Views of a block of ECGs that need no other block, each in ECG order: facts, labels, negatives, findings
     (those that could be assessed), and `decided` (every criterion, with columns of the canonical `findings`).
 
@@ -219,59 +205,61 @@ def derive_views(
         measured_ecgs: `ecgs` with `ecg_index` and every measurement column (see `merge_measurements`).
         labels: the `labels` table of these ECGs, in source order.
         guidelines: whose criteria are decided.
-        read_by: the only SQL that will read the views: criteria it cannot notice are not decided, which makes the
-            views of a few ECGs several times as quick to derive; None to decide all.
     """
     label_index = pa.array(range(labels.num_rows), pa.int64())
-    measured = [name for name in measurements() if measured_ecgs[name].null_count < measured_ecgs.num_rows]
+    with LockedConnection({"merged": measured_ecgs}, setup=[_MEASURED_ECGS]) as connection:
+        decided = decide(connection, guidelines)
+        annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM measured_ecgs")
+    relations = relation_tables(guidelines)
     tables = {
         "merged": measured_ecgs,
+        "annotations": annotations,
         "source_labels": labels.append_column("label_index", label_index),
-        **relation_tables(guidelines),
+        "findings": _findings(decided.assessed, annotations, labels, guidelines, relations["guideline_criteria"]),
+        "unsure": decided.unsure,
+        **relations,
     }
-    setup = [
-        "CREATE TABLE measured_ecgs AS SELECT * FROM merged",  # planning many queries over Arrow is slow
-        f"CREATE TABLE annotations AS SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM measured_ecgs",
-        f"CREATE TABLE unsure AS {unsure_absence_sql(guidelines)}",
-        _DECIDED.format(findings=findings_sql(guidelines, measured, _noticed_codes(labels, guidelines, read_by))),
-        _FINDINGS,
-        _SUPPORT,
-        _LABELS,
-        _NEGATIVES,
-        _NORMAL,
-        f"CREATE TABLE reports AS {REPORTS_SQL}",
-        _FACTS,
-    ]
-    order = {"facts": "", "labels": ", label_index", "negatives": ", code", "findings": ", code, criterion"}
+    setup = [_MEASURED_ECGS, _SUPPORT, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS]
+    order = {"facts": "", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {
             name: connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}") for name, then in order.items()
         }
-        views["decided"] = connection.select(
-            "SELECT d.ecg_id, code, criterion, verdict, evidence FROM decided d JOIN measured_ecgs USING (ecg_id)"
-            " ORDER BY ecg_index, code, criterion"
-        )
-    return views
+    return {**views, "findings": tables["findings"], "decided": decided.findings}
 
 
-def _noticed_codes(labels: pa.Table, guidelines: GuidelineSet, sql: str | None) -> set[str] | None:
-    """Statements whose criteria show in a view that this SQL names; None if any may.
-
-    `facts` rests on the criteria of a normal ECG, `labels` on those of the statements made, `negatives` on those of
-    the statements they are confused with.
-    """
-    if sql is None or names_view(sql, "findings") or names_view(sql, "decided"):
-        return None
-    made = set(labels["code"].to_pylist())
-    if names_view(sql, "negatives"):
-        known = (guidelines.by_code[code] for code in made if code in guidelines.by_code)
-        made |= {confusion.code for guideline in known for confusion in guideline.confused_with}
-    return made | {"NORM"}
-
-
-def names_view(sql: str, view: str) -> bool:
-    """Whether SQL may read a view; its name in a comment or a text counts too."""
-    return re.search(rf"\b{view}\b", sql, re.IGNORECASE) is not None
+def _findings(
+    assessed: pa.Table, annotations: pa.Table, labels: pa.Table, guidelines: GuidelineSet, criteria: pa.Table
+) -> pa.Table:
+    """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
+    places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
+    place = pa.array([places[code, rule.id] for code, rule in rules_of(guidelines)], pa.int32()).take(assessed["rule"])
+    words = {
+        name: pa.DictionaryArray.from_arrays(place.combine_chunks(), criteria[name].combine_chunks())
+        for name in ("role", "criterion_text", "name", "phrase", "citation", "doi")
+    }
+    said = pc.binary_join_element_wise(labels["ecg_id"], labels["code"], " ")
+    label = pc.index_in(
+        pc.binary_join_element_wise(assessed["ecg_id"], assessed["code"].cast(pa.string()), " "), value_set=said
+    )
+    return pa.table(
+        {
+            "ecg_id": assessed["ecg_id"],
+            "ecg_index": assessed["ecg_index"],
+            "code": assessed["code"],
+            "criterion": assessed["criterion"],
+            "role": words["role"],
+            "verdict": assessed["verdict"],
+            "evidence": assessed["evidence"],
+            "evidence_text": assessed["evidence_text"],
+            **{name: words[name] for name in ("criterion_text", "name", "phrase", "citation", "doi")},
+            "labelled": pc.is_valid(label),
+            "certainty": labels["certainty"].take(label),
+            "annotation_text": annotations["annotation_text"].take(
+                pc.index_in(assessed["ecg_id"], value_set=annotations["ecg_id"])
+            ),
+        }
+    )
 
 
 def derive_comparisons(facts: pa.Table) -> pa.Table:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import xxhash
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ecglm.synth.criteria import Citation, Criterion, Strict, Words, empty_measured_ecgs, finding_sql
+from ecglm.synth.criteria import Citation, Criterion, Strict, Words, empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import DefinitionError, QueryError
 from ecglm.synth.schema import GUIDELINES
@@ -303,7 +303,7 @@ def _sql_checks(guidelines: GuidelineSet, places: Mapping[str, str]) -> list[Vio
     table = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
     with LockedConnection({"merged": empty_measured_ecgs()}, setup=[table]) as connection:
         for code, guideline in guidelines.by_code.items():
-            texts = {f"criterion {rule.id}": finding_sql(code, rule) for rule in guideline.rules}
+            texts = {f"criterion {rule.id}": rule.sql_to_check() for rule in guideline.rules}
             if guideline.absence_unsure_when:
                 texts["absence_unsure_when"] = f"SELECT ({guideline.absence_unsure_when})::BOOLEAN FROM measured_ecgs"
             for place, sql in texts.items():

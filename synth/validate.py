@@ -13,7 +13,7 @@ from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import QueryError
 from ecglm.synth.facts import KNOWLEDGE_VIEWS, derive_comparisons, derive_views
-from ecglm.synth.guideline_sql import relation_tables
+from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, Violation, read_guidelines
 from ecglm.synth.schema import LABELS
 from ecglm.synth.templates import Template, read_templates

@@ -18,8 +18,8 @@ from ecglm.synth.corpus import Corpus
 from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import CorpusError, ECGLMError
-from ecglm.synth.facts import derive_comparisons, derive_views, merge_measurements, names_view
-from ecglm.synth.guideline_sql import relation_tables
+from ecglm.synth.facts import derive_comparisons, derive_views, merge_measurements
+from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.render import EcgRegister, render_block
@@ -160,13 +160,11 @@ class _Behind:
             for provider in order
         ]
 
-    def views(self, sql: str) -> dict[str, pa.Table]:
-        """What a template with this SQL sees of these ECGs, made as a build makes it."""
+    def views(self) -> dict[str, pa.Table]:
+        """What templates see of these ECGs, made as a build makes it."""
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
-        views = derive_views(merged, self.labels, self.guidelines, read_by=sql) | relation_tables(self.guidelines)
-        if names_view(sql, "comparisons"):
-            views["comparisons"] = derive_comparisons(views["facts"])
-        return views
+        views = derive_views(merged, self.labels, self.guidelines)
+        return {**views, "comparisons": derive_comparisons(views["facts"]), **relation_tables(self.guidelines)}
 
 
 @lru_cache(maxsize=2)
@@ -315,7 +313,7 @@ def _difference(behind: _Behind, template: Template | str, pair: Mapping[str, An
     if isinstance(template, str):
         return template
     try:
-        with LockedConnection(behind.views(template.header.sql)) as connection:
+        with LockedConnection(behind.views()) as connection:
             register = EcgRegister.of(behind.ecgs)
             for rendered in render_block(template, connection, register, pair["source"]):
                 same = rendered.pairs.filter(pc.equal(rendered.pairs["pair_id"], pair["pair_id"]))

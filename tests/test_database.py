@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ecglm.synth.database import LockedConnection, quantity_sql, quote_text
+from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import QueryError
 
 TABLE = pa.table({"ecg_id": ["a:1", "a:2"], "value": [1.0, 2.0]})
@@ -20,11 +18,6 @@ TABLE = pa.table({"ecg_id": ["a:1", "a:2"], "value": [1.0, 2.0]})
 @pytest.fixture
 def connection() -> LockedConnection:
     return LockedConnection({"facts": TABLE}, timeout_s=2.0, memory_limit="256MB")
-
-
-@pytest.fixture(scope="module")
-def printing() -> LockedConnection:
-    return LockedConnection({})
 
 
 def test_a_select_over_the_given_tables_is_answered(connection: LockedConnection) -> None:
@@ -120,13 +113,3 @@ def test_quantities_read_as_clinicians_write_them(
 def test_and_join_reads_as_english(connection: LockedConnection) -> None:
     row = connection.select("SELECT and_join(['a']) a, and_join(['a','b']) b, and_join(['a','b','c']) c").to_pylist()
     assert row == [{"a": "a", "b": "a and b", "c": "a, b and c"}]
-
-
-@given(value=st.floats(-1e6, 1e6), unit=st.sampled_from(["mV", "°", "/min", "", "ms", "mV·ms", "100 %", "it's"]))
-@settings(max_examples=100, deadline=None)
-def test_a_quantity_reads_the_same_whether_its_unit_is_known_before_or_only_then(
-    printing: LockedConnection, value: float, unit: str
-) -> None:
-    known = quantity_sql(f"({value!r})::DOUBLE", unit)
-    (row,) = printing.select(f"SELECT {known} AS known, quantity({value!r}, {quote_text(unit)}) AS later").to_pylist()
-    assert row["known"] == row["later"]

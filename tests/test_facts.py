@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
-from ecglm.synth.corpus import Corpus
 from ecglm.synth.facts import (
     available_measurements,
     derive_comparisons,
@@ -467,32 +464,3 @@ def test_per_value_the_first_provider_that_has_it_is_used() -> None:
     assert merged["PR_Int_Global"].to_pylist() == [None, None, None]
     assert "Unknown_Column" not in merged.column_names
     assert available_measurements({"second": second.column_names}) == {"HR__Global"}
-
-
-# ------------------------------------------------------------------------------------------------ deciding what is read
-
-
-@pytest.mark.parametrize(
-    ("sql", "same"),
-    [
-        ("SELECT * FROM facts", ("facts", "labels")),
-        ("SELECT * FROM labels JOIN facts USING (ecg_id)", ("facts", "labels")),
-        ("SELECT * FROM Negatives", ("facts", "labels", "negatives")),
-        ("SELECT * FROM findings", ("facts", "labels", "negatives", "findings", "decided")),
-    ],
-)
-def test_what_sql_reads_is_the_same_when_only_that_is_decided(
-    simulated_corpus: Path, sql: str, same: tuple[str, ...]
-) -> None:
-    corpus = Corpus.open(simulated_corpus)
-    ecgs, labels, measured = (corpus.table(name).to_table() for name in ("ecgs", "labels", "measurements"))
-    providers = [
-        (name, measured.filter(pc.equal(measured["provider"], name)).drop_columns(["provider"]))
-        for name in ("simulated", "measured")
-    ]
-    merged = merge_measurements(ecgs, providers, pa.array(range(len(ecgs)), pa.int64()))
-    guidelines = load_guidelines(check_sql=False)
-    whole, needed = (derive_views(merged, labels, guidelines, read_by=reader) for reader in (None, sql))
-    for view in same:
-        assert needed[view].equals(whole[view]), view
-    assert (len(needed["decided"]) < len(whole["decided"])) == ("decided" not in same)

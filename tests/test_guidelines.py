@@ -13,7 +13,9 @@ import pytest
 from ecglm.synth.criteria import Criterion, empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import DefinitionError
-from ecglm.synth.guideline_sql import findings_sql, relation_tables
+from ecglm.synth.findings import decide as decide_block
+from ecglm.synth.findings import rules_of
+from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import Guideline, GuidelineSet, load_guidelines, read_guidelines
 from ecglm.synth.measure.dictionary import measurements
 
@@ -46,7 +48,7 @@ def only(guidelines: GuidelineSet, code: str) -> GuidelineSet:
 
 
 def decide(guidelines: GuidelineSet, code: str, *rows: dict[str, Any]) -> list[dict[str, dict[str, Any]]]:
-    """What each criterion of a statement says of each row: criterion → verdict, evidence, evidence_words."""
+    """What each criterion of a statement says of each row: criterion → verdict, evidence, evidence_text."""
     named = [{"ecg_id": f"made:{number}", **row} for number, row in enumerate(rows)]
     found = findings(only(guidelines, code), named)
     return [{row["criterion"]: row for row in found if row["ecg_id"] == one["ecg_id"]} for one in named]
@@ -55,8 +57,15 @@ def decide(guidelines: GuidelineSet, code: str, *rows: dict[str, Any]) -> list[d
 def findings(guidelines: GuidelineSet, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     schema = empty_measured_ecgs().schema
     assert {name for row in rows for name in row} <= set(schema.names)
-    with LockedConnection({"made": pa.Table.from_pylist(rows, schema=schema)}, setup=[COPIED]) as connection:
-        return connection.select(findings_sql(guidelines, list(measurements()))).to_pylist()
+    numbered = pa.Table.from_pylist(rows, schema=schema).append_column("ecg_index", pa.array(range(len(rows))))
+    with LockedConnection({"made": numbered}, setup=[COPIED]) as connection:
+        decided = decide_block(connection, guidelines)
+    rules = [(code, rule.id) for code, rule in rules_of(guidelines)]
+    texts = {(row["ecg_id"], *rules[row["rule"]]): row["evidence_text"] for row in decided.assessed.to_pylist()}
+    return [
+        {**row, "evidence_text": texts.get((row["ecg_id"], row["code"], row["criterion"]))}
+        for row in decided.findings.to_pylist()
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- the files themselves
@@ -84,7 +93,7 @@ def test_every_limit_is_a_number_with_its_unit(guidelines: GuidelineSet) -> None
 
 def test_what_evidence_shows_as_the_limit_is_what_the_sql_compares_with(guidelines: GuidelineSet) -> None:
     for code, rule in every_rule(guidelines):
-        assert "$" not in rule.verdict_sql(), f"{code} {rule.id}"
+        assert "$" not in rule.holds_sql(), f"{code} {rule.id}"
         for name, limit in rule.limits.items():
             if limit.when == "FALSE":  # a constant of the rule, such as a voltage that is added; never shown as a limit
                 continue
@@ -232,7 +241,7 @@ def test_nothing_measured_nothing_decided(guidelines: GuidelineSet) -> None:
     found = findings(guidelines, [{"ecg_id": "made:1", **MAN}, {"ecg_id": "made:2", **WOMAN}])
     assert len(found) == 2 * len(every_rule(guidelines))
     assert [row for row in found if row["verdict"] != "not_assessable"] == []
-    assert [row for row in found if row["evidence"] or row["evidence_words"]] == []
+    assert [row for row in found if row["evidence"] or row["evidence_text"]] == []
 
 
 def test_what_is_missing_is_not_taken_for_zero(guidelines: GuidelineSet) -> None:
@@ -276,7 +285,7 @@ def test_evidence_quotes_the_value_the_unit_and_the_limit(guidelines: GuidelineS
     assert found["pr-interval"]["evidence"] == [
         {"name": "PR_Int_Global", "value": 212.0, "unit": "ms", "limit": "> 200 ms"}
     ]
-    assert found["pr-interval"]["evidence_words"] == ["PR interval 212 ms (limit > 200 ms)"]
+    assert found["pr-interval"]["evidence_text"] == "PR interval 212 ms (limit > 200 ms)"
 
 
 def test_evidence_quotes_only_the_limit_for_this_patient(guidelines: GuidelineSet) -> None:
@@ -289,7 +298,7 @@ def test_evidence_quotes_only_the_limit_for_this_patient(guidelines: GuidelineSe
 
 def test_two_limits_on_one_value_are_said_together(guidelines: GuidelineSet) -> None:
     (found,) = decide(guidelines, "AXIS_NORMAL", {**MAN, "QRS_AxisFront_Global": 21.0})
-    assert found["frontal-axis"]["evidence_words"] == ["frontal QRS axis 21° (limits ≥ -30° and ≤ 90°)"]
+    assert found["frontal-axis"]["evidence_text"] == "frontal QRS axis 21° (limits ≥ -30° and ≤ 90°)"
     assert [item["limit"] for item in found["frontal-axis"]["evidence"]] == ["≥ -30°", "≤ 90°"]
 
 
@@ -298,9 +307,10 @@ def test_evidence_of_a_sum_is_named_in_words(guidelines: GuidelineSet) -> None:
     assert found["sokolow-lyon-voltage"]["evidence"] == [
         {"name": "S in V1 plus the larger R in V5 or V6", "value": 3.75, "unit": "mV", "limit": "≥ 3.5 mV"}
     ]
-    assert found["sokolow-lyon-voltage"]["evidence_words"] == [
-        "S in V1 plus the larger R in V5 or V6 3.75 mV (limit ≥ 3.5 mV)"
-    ]
+    assert (
+        found["sokolow-lyon-voltage"]["evidence_text"]
+        == "S in V1 plus the larger R in V5 or V6 3.75 mV (limit ≥ 3.5 mV)"
+    )
 
 
 # ------------------------------------------------------------------------------------------- mistakes in written files

@@ -38,7 +38,7 @@ from ecglm.synth.card import write_card
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
 from ecglm.synth.errors import CorpusError, SourceError
 from ecglm.synth.facts import KNOWLEDGE_VIEWS
-from ecglm.synth.guideline_sql import relation_tables
+from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.templates import load_templates
 

@@ -1,53 +1,12 @@
-"""Guidelines as SQL and tables: what decides every criterion, and what templates may quote."""
+"""Guidelines as tables: what templates may quote of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
 
-from ecglm.synth.criteria import finding_sql
-from ecglm.synth.database import quote_text
 from ecglm.synth.guidelines import GuidelineSet
-
-
-def findings_sql(guidelines: GuidelineSet, measured: Collection[str], codes: Collection[str] | None = None) -> str:
-    """One SELECT over `measured_ecgs` (ecgs and measurements) that decides criteria for every ECG.
-
-    Args:
-        guidelines: whose criteria are decided.
-        measured: measurements with a value in at least one ECG; criteria on others alone are not assessable anywhere.
-        codes: statements whose criteria are decided; all, if None.
-    """
-    parts = [
-        finding_sql(code, rule)
-        if not rule.measurements or rule.measurements & set(measured)
-        else (
-            f"SELECT ecg_id, {quote_text(code)} AS code, {quote_text(rule.id)} AS criterion,"
-            f" {quote_text(rule.missing)} AS verdict, [] AS evidence, [] AS evidence_words FROM measured_ecgs"
-        )
-        for code, guideline in sorted(guidelines.by_code.items())
-        if codes is None or code in codes
-        for rule in guideline.rules
-    ]
-    if not parts:
-        parts = [
-            "SELECT ecg_id, '' AS code, '' AS criterion, '' AS verdict,"
-            ' []::STRUCT(name VARCHAR, value DOUBLE, unit VARCHAR, "limit" VARCHAR)[] AS evidence,'
-            " []::VARCHAR[] AS evidence_words FROM measured_ecgs WHERE false"
-        ]
-    return " UNION ALL ".join(parts)
-
-
-def unsure_absence_sql(guidelines: GuidelineSet) -> str:
-    """One SELECT over `measured_ecgs` listing (ecg_id, code) whose absence the record's own columns put in doubt."""
-    parts = [
-        f"SELECT ecg_id, {quote_text(code)} AS code FROM measured_ecgs WHERE ({guideline.absence_unsure_when})"
-        for code, guideline in sorted(guidelines.by_code.items())
-        if guideline.absence_unsure_when
-    ]
-    return " UNION ALL ".join(parts) or "SELECT ecg_id, '' AS code FROM measured_ecgs WHERE false"
 
 
 def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:

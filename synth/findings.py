@@ -1,0 +1,237 @@
+"""Every criterion decided for every ECG of a block, with the values that were compared and the words for them.
+
+One SELECT gives, per ECG, whether each rule holds and each value that was compared; the rows of `findings` are then
+made of those columns at once. Texts repeat, so each distinct one is made once and the rest is a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecglm.synth.criteria import Criterion, Limit, format_quantity
+from ecglm.synth.database import LockedConnection
+from ecglm.synth.guidelines import GuidelineSet
+from ecglm.synth.measure.dictionary import measurements
+from ecglm.synth.schema import EVIDENCE
+
+VERDICTS = ("not_assessable", "met", "not_met")
+_NOT_ASSESSABLE, _MET, _NOT_MET = range(3)
+
+Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the guidelines say of the ECGs of a block; rows in the order of the ECGs, then of code and criterion."""
+
+    findings: pa.Table
+    """ecg_id, code, criterion, verdict, evidence: one row per ECG and criterion, columns of the table `findings`."""
+    assessed: pa.Table
+    """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`) and evidence_text."""
+    unsure: pa.Table
+    """ecg_id, code: statements whose absence the record's own columns put in doubt."""
+
+
+def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
+    """(code, criterion) of every criterion in the order of findings."""
+    return tuple(
+        (code, rule)
+        for code, guideline in sorted(guidelines.by_code.items())
+        for rule in sorted(guideline.rules, key=lambda rule: rule.id)
+    )
+
+
+def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
+    """Decides every criterion.
+
+    Args:
+        connection: with a table `measured_ecgs` of ecgs, `ecg_index` and every known measurement.
+        guidelines: whose criteria are decided.
+    """
+    rules = rules_of(guidelines)
+    limits = [limit for _, rule in rules for limit in rule.limits.values()]
+    doubted = {c: g.absence_unsure_when for c, g in sorted(guidelines.by_code.items()) if g.absence_unsure_when}
+    columns = [
+        "ecg_id",
+        "ecg_index",
+        *(f"{rule.holds_sql()} AS rule{number}" for number, (_, rule) in enumerate(rules)),
+        *(f"{limit.value_sql()} AS value{number}" for number, limit in enumerate(limits)),
+        *(f"coalesce(({condition}), false) AS doubt{number}" for number, condition in enumerate(doubted.values())),
+    ]
+    answer = connection.select(f"SELECT {', '.join(columns)} FROM measured_ecgs ORDER BY ecg_index").combine_chunks()
+    ecg_id = answer["ecg_id"].combine_chunks()
+    verdicts = _matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], len(ecg_id), np.int8)
+    values = _matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], len(ecg_id), np.float64)
+    everything = _rows(ecg_id, rules, verdicts, values, np.ones(verdicts.shape, bool))
+    chosen = verdicts != _NOT_ASSESSABLE
+    ecg, rule = np.nonzero(chosen)
+    assessed = (
+        _rows(ecg_id, rules, verdicts, values, chosen)
+        .append_column("ecg_index", answer["ecg_index"].take(pa.array(ecg)))
+        .append_column("rule", pa.array(rule.astype(np.int32)))
+        .append_column("evidence_text", _texts(rules, values, chosen))
+    )
+    doubts = _matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], len(ecg_id), np.bool_)
+    ecg, code = np.nonzero(doubts)
+    unsure = pa.table(
+        {"ecg_id": ecg_id.take(pa.array(ecg)), "code": _repeated(list(doubted), code.astype(np.int32))},
+        schema=pa.schema({"ecg_id": pa.string(), "code": _DICTIONARY}),
+    )
+    return Decided(everything, assessed, unsure)
+
+
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+
+
+def _repeated(texts: Sequence[str], places: Integers, absent: Bools | None = None) -> pa.DictionaryArray:
+    """The text at each place, each kept once."""
+    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=absent), pa.array(texts, pa.string()))
+
+
+def _matrix(columns: list[npt.NDArray[np.generic]], n_ecgs: int, kind: type[np.generic]) -> npt.NDArray[np.generic]:
+    """(n_ecgs, n_columns)."""
+    return np.stack(columns, axis=1) if columns else np.empty((n_ecgs, 0), kind)
+
+
+def _verdicts(column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
+    numbers = pc.if_else(column, pa.scalar(_MET, pa.int8()), pa.scalar(_NOT_MET, pa.int8()))
+    found: npt.NDArray[np.int8] = pc.fill_null(numbers, pa.scalar(_NOT_ASSESSABLE, pa.int8())).to_numpy()
+    return found
+
+
+def _doubles(column: pa.ChunkedArray) -> Doubles:
+    values: Doubles = column.to_numpy()
+    return values
+
+
+def _bools(column: pa.ChunkedArray) -> Bools:
+    values: Bools = column.to_numpy()
+    return values
+
+
+def _rows(
+    ecg_id: pa.Array,
+    rules: Sequence[tuple[str, Criterion]],
+    verdicts: npt.NDArray[np.generic],
+    values: npt.NDArray[np.generic],
+    chosen: Bools,
+) -> pa.Table:
+    """Rows of findings for the chosen of (n_ecgs, n_rules)."""
+    ecg, rule = np.nonzero(chosen)
+    return pa.table(
+        {
+            "ecg_id": ecg_id.take(pa.array(ecg)),
+            "code": _repeated([code for code, _ in rules], rule.astype(np.int32)),
+            "criterion": _repeated([rule.id for _, rule in rules], rule.astype(np.int32)),
+            "verdict": _repeated(VERDICTS, verdicts[chosen].astype(np.int32)),
+            "evidence": _evidence(rules, values, chosen),
+        }
+    )
+
+
+def _evidence(rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools) -> pa.ListArray:
+    """The values compared and their limits, as lists, for the chosen of (n_ecgs, n_rules)."""
+    limits = [limit for _, rule in rules for limit in rule.limits.values()]
+    rule_of_limit = np.array([number for number, (_, rule) in enumerate(rules) for _ in rule.limits], np.int64)
+    there = ~np.isnan(values.astype(np.float64, copy=False)) & chosen[:, rule_of_limit]
+    belongs = np.zeros((len(limits), len(rules)), np.float32)
+    belongs[np.arange(len(limits)), rule_of_limit] = 1
+    counts = (there.astype(np.float32) @ belongs)[chosen].astype(np.int32)
+    which = np.nonzero(there)[1]
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
+
+    def of_limits(texts: list[str]) -> pa.Array:
+        return _repeated(texts, which.astype(np.int32)).dictionary_decode()
+
+    fields = {
+        "name": of_limits([limit.measured or limit.words or "" for limit in limits]),
+        "value": pa.array(values[there], pa.float64()),
+        "unit": of_limits([limit.unit for limit in limits]),
+        "limit": of_limits([limit.text for limit in limits]),
+    }
+    struct = pa.StructArray.from_arrays([fields[field.name] for field in EVIDENCE], fields=list(EVIDENCE))
+    return pa.ListArray.from_arrays(pa.array(offsets), struct)
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _texts(
+    rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
+) -> pa.DictionaryArray:
+    """Evidence in words for the chosen of (n_ecgs, n_rules), e.g. `PR interval 212 ms (limit > 200 ms)`."""
+    texts: list[str] = []
+    places = np.full(chosen.shape, -1, np.int32)
+    first = 0
+    for number, (_, rule) in enumerate(rules):
+        parts = []
+        of_rule = list(rule.limits.values())
+        for together in _said_together(of_rule):
+            column = values[:, first + together[0]].astype(np.float64, copy=False)
+            known = chosen[:, number] & ~np.isnan(column)
+            if known.any():
+                parts.append(_words_of(column, known, [of_rule[place] for place in together]))
+        if parts:
+            spoken, codes = parts[0] if len(parts) == 1 else _joined(parts)
+            places[:, number] = np.where(codes >= 0, codes + len(texts), -1)
+            texts += spoken
+        first += len(of_rule)
+    flat = places[chosen]
+    return _repeated(texts, np.maximum(flat, 0) if texts else flat, absent=flat < 0)
+
+
+def _said_together(limits: Sequence[Limit]) -> list[list[int]]:
+    """Places of limits on the same value, under the same condition."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for place, limit in enumerate(limits):
+        groups.setdefault((limit.value_sql(), limit.shown_as, limit.unit), []).append(place)
+    return list(groups.values())
+
+
+def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[list[str], Integers]:
+    """Distinct texts about one value with its limits, and for each ECG which of them; -1 where nothing is known."""
+    limit = limits[0]
+    codes = np.full(len(values), -1, np.int32)
+    none_found = measurements()[limit.measured].none_found if limit.measured else None
+    if none_found is not None:
+        codes[known] = values[known] > 0
+        return [none_found, limit.shown_as], codes
+    said = " and ".join(limit.text for limit in limits)
+    ending = f" (limit{'s' if len(limits) > 1 else ''} {said})"
+    numbers, codes[known] = np.unique(_as_printed(values[known], limit.unit, limits), return_inverse=True)
+    exact = [each.value for each in limits]
+    return [f"{limit.shown_as} {format_quantity(value, limit.unit, exact)}{ending}" for value in numbers], codes
+
+
+def _as_printed(values: Doubles, unit: str, limits: Sequence[Limit]) -> Doubles:
+    """The values rounded as they are printed, but for those that rounding could bring to a limit or to a tie."""
+    digits = {"mV": 2, "": None}.get(unit, 0)
+    if digits is None:
+        return values
+    scaled = values * 10.0**digits
+    rounded = np.rint(scaled)
+    alone = np.abs(np.abs(scaled - np.trunc(scaled)) - 0.5) < 1e-6
+    for limit in limits:
+        alone |= np.abs(scaled - limit.value * 10.0**digits) <= 1
+    return np.asarray(np.where(alone, values, rounded / 10.0**digits + 0.0))
+
+
+def _joined(parts: Sequence[tuple[list[str], Integers]]) -> tuple[list[str], Integers]:
+    """Texts of several values joined as in a sentence."""
+    combinations, codes = np.unique(np.stack([codes for _, codes in parts], axis=1), axis=0, return_inverse=True)
+    texts: list[str] = []
+    for combination in combinations.tolist():
+        said = [texts_of[code] for (texts_of, _), code in zip(parts, combination, strict=True) if code >= 0]
+        texts.append(", ".join(said[:-1]) + " and " + said[-1] if len(said) > 1 else "".join(said))
+    silent = np.array([not text for text in texts])
+    places: Integers = codes.reshape(-1).astype(np.int32)
+    places[silent[places]] = -1
+    return texts, places
