@@ -378,6 +378,40 @@ def why_command(
         raise typer.Exit(1)
 
 
+@app.command("plot")
+def plot_command(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A WFDB record, with or without .hea.")],
+    out: Annotated[Path, typer.Option(help="Picture to write: .png or .svg.")],
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Also the median beat with its onsets and offsets, and the intervals.")
+    ] = False,
+    gain: Annotated[float, typer.Option(help="mm per mV: 2.5, 5, 10, 20 or 40.")] = 10.0,
+    start: Annotated[float, typer.Option(min=0, help="Second of the record at which the page begins.")] = 0.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds to show, 60 at most. [default: what fits]")
+    ] = None,
+    dpi: Annotated[int, typer.Option(min=50, max=1200, help="Pixels per inch of a PNG; 254 is ten per mm.")] = 254,
+    as_json: Json = False,
+) -> None:
+    """Draw an ECG as it is printed: all leads and a rhythm strip on millimetre paper, 25 mm/s and 10 mm/mV."""
+    from ecglm.synth.plot import GAINS, SUFFIXES, plot_record
+
+    if out.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"{out} does not end in {' or '.join(SUFFIXES)}", param_hint="--out")
+    if gain not in GAINS:
+        raise typer.BadParameter(
+            f"{gain:g} is not one of {', '.join(f'{each:g}' for each in GAINS)}", param_hint="--gain"
+        )
+    content = plot_record(record, out, measured=measured, gain=gain, start_s=start, seconds=seconds, dpi=dpi)
+    if as_json:
+        _print_json(content)
+        return
+    first, last = content["seconds"]
+    print(f"{out}: {content['record']}, {len(content['leads'])} leads, seconds {first:g} to {last:g}")
+    for note in (*content["notes"], *content["not_measured"]):
+        print(f"  {note}")
+
+
 @app.command("export")
 def export_command(
     corpus: CorpusFolder,

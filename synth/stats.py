@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ecglm.synth.corpus import Corpus
-from ecglm.synth.errors import CorpusError, ECGLMError
+from ecglm.synth.plot.canvas import canvas_style, new_figure, save_figure
 from ecglm.synth.schema import SPLITS
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ LENGTHS = ("question_characters", "question_words", "answer_characters", "answer
 
 _BATCH_ROWS = 16_384
 _COLUMNS = ("ecg_ids", "split", "family", "question_type", "messages", "answers", "codes", "template_id")
-_MISSING_MATPLOTLIB = "the picture needs matplotlib, which is not installed: pip install 'ecglm[bench]'"
 
 _SHOWN_TEMPLATES = 45
 _FAINT, _INK = "#d9d9d9", "#222222"
@@ -277,35 +276,26 @@ def _percent(share: float) -> str:
 
 
 def plot_stats(stats: Mapping[str, Any], path: Path) -> None:
-    """Draws the statistics on one page (PNG, or what the file's suffix says).
+    """Draws the statistics on one page, as PNG or SVG.
 
     Raises:
-        ECGLMError: matplotlib is not installed; says how to install it.
-        CorpusError: the file cannot be written.
+        ECGLMError: matplotlib is not installed, or the file cannot be written; says what to do.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ECGLMError(_MISSING_MATPLOTLIB) from error
-
-    figure = Figure(figsize=(11.7, 8.3), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 3, width_ratios=(1.1, 1, 1))
-    figure.suptitle(
-        f"{stats['pairs']:,} pairs about {stats['ecgs']:,} ECGs of {stats['patients']:,} patients",
-        fontsize=14,
-        color=_INK,
-    )
-    _draw_families(figure.add_subplot(grid[0, 0]), stats)
-    _draw_codes(figure.add_subplot(grid[0, 1]), stats)
-    _draw_templates(figure.add_subplot(grid[:, 2]), stats)
-    _draw_lengths(figure.add_subplot(grid[1, 0]), stats)
-    _draw_rejected(figure.add_subplot(grid[1, 1]), stats)
-    try:
-        figure.savefig(path, dpi=150, metadata={"Software": None} if path.suffix.lower() == ".png" else None)
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{path}: cannot be written: {error}; choose another file ending in .png") from error
+    with canvas_style():
+        figure = new_figure(297, 211)
+        figure.set_layout_engine("constrained")
+        grid = figure.add_gridspec(2, 3, width_ratios=(1.1, 1, 1))
+        figure.suptitle(
+            f"{stats['pairs']:,} pairs about {stats['ecgs']:,} ECGs of {stats['patients']:,} patients",
+            fontsize=14,
+            color=_INK,
+        )
+        _draw_families(figure.add_subplot(grid[0, 0]), stats)
+        _draw_codes(figure.add_subplot(grid[0, 1]), stats)
+        _draw_templates(figure.add_subplot(grid[:, 2]), stats)
+        _draw_lengths(figure.add_subplot(grid[1, 0]), stats)
+        _draw_rejected(figure.add_subplot(grid[1, 1]), stats)
+        save_figure(figure, path, dpi=150)
 
 
 def _bars(axes: Axes, labels: Sequence[str], values: Sequence[int], title: str, colour: str = "#3b6ea5") -> None:

@@ -45,7 +45,7 @@ def parse_yaml(text: str, where: str) -> Any:
         raise DefinitionError(f"{where}: longer than {MAX_BYTES // 1024} kB; split the file")
     try:
         event: Any
-        for event in yaml.parse(text, Loader=_PlainLoader):
+        for event in yaml.parse(text, Loader=_PlainLoader) if "&" in text or "*" in text else ():
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise yaml.MarkedYAMLError(problem="anchors and aliases are not allowed", problem_mark=event.start_mark)
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader subclass

@@ -1,4 +1,4 @@
-"""Shared fixtures: the real data, and small folders in PTB-XL's layout for what real data never gets wrong."""
+"""Shared fixtures: the real data, a simulated corpus, and small folders in PTB-XL's layout for what it never shows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from ecglm.synth.build import BuildConfig, build
 
 REPOSITORY = Path(__file__).parents[1]
 REAL_DATA_FIXTURES = {"data_dir", "ptbxl_part", "ptbxl_full"}
@@ -61,7 +63,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def ptbxl_part(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """PTB-XL's whole metadata and the waveforms of records100/00000 (988 ECGs)."""
-    return _unpack_once(data_dir, _base(tmp_path_factory), "ptbxl_part", "--folders", "00000")
+    return made_once(tmp_path_factory, "ptbxl_part", lambda out: _unpack(data_dir, out, "--folders", "00000"))
 
 
 @pytest.fixture(scope="session")
@@ -69,29 +71,42 @@ def ptbxl_full(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The whole of PTB-XL at 100 Hz; ECGLM_PTBXL may name a folder where it is unpacked already."""
     if unpacked := os.environ.get("ECGLM_PTBXL"):
         return Path(unpacked)
-    return _unpack_once(data_dir, _base(tmp_path_factory), "ptbxl_full")
+    return made_once(tmp_path_factory, "ptbxl_full", lambda out: _unpack(data_dir, out))
 
 
-def _base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all worker processes of one test session share."""
+@pytest.fixture(scope="session")
+def simulated_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of every family from 60 simulated ECGs, never to be changed: see corpora.py for copies with a defect."""
+    return made_once(
+        tmp_path_factory, "corpus", lambda out: build(BuildConfig(simulated=60, seed=11, workers=1, out=out))
+    )
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one process of this test session makes and all use."""
     base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-def _unpack_once(data_dir: Path, base: Path, name: str, *arguments: str) -> Path:
-    out, done = base / name, base / f"{name}.done"
-    try:
-        (base / f"{name}.lock").mkdir()
-    except FileExistsError:
-        give_up = time.monotonic() + 300
-        while not done.exists():
-            assert time.monotonic() < give_up, f"{out} is still being unpacked by another process"
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    out, done, lock = base / name, base / f"{name}.done", base / f"{name}.lock"
+    give_up = time.monotonic() + 300
+    while not done.exists():
+        try:
+            lock.mkdir()
+        except FileExistsError:
+            assert time.monotonic() < give_up, f"{out} is still being made by another process"
             time.sleep(0.2)
-        return out
+            continue
+        try:
+            if not done.exists():
+                make(out)
+                done.touch()
+        finally:
+            lock.rmdir()
+    return out
+
+
+def _unpack(data_dir: Path, out: Path, *arguments: str) -> None:
     command = [sys.executable, str(data_dir / "ptbxl_pack.py"), "unpack", str(out), *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    done.touch()
-    return out
 
 
 def wfdb_header(

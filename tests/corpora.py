@@ -1,12 +1,10 @@
-"""Small corpora for tests: built once from simulated ECGs, and copies of them with a defect planted."""
+"""Reading a corpus as rows, and copies of one with a defect planted."""
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,20 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ecglm.synth.build import BuildConfig, build
 from ecglm.synth.corpus import MANIFEST, Corpus, ParquetFile, file_sha256, table_path, write_json
 from ecglm.synth.render import content_hash, pair_fingerprint
 
 Rows = list[dict[str, Any]]
-
-
-@cache
-def simulated_corpus() -> Path:
-    """A corpus of every family; built once per test run, never to be changed."""
-    folder = Path(tempfile.mkdtemp(prefix="ecglm-test-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    build(BuildConfig(simulated=60, seed=11, workers=1, out=folder / "corpus"))
-    return folder / "corpus"
 
 
 def copied(corpus: Path, target: Path) -> Path:

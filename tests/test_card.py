@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from corpora import simulated_corpus
 
 from ecglm.synth.card import card_text, write_card
 from ecglm.synth.corpus import CARD, TABLES, Corpus
@@ -32,8 +31,8 @@ for config in get_dataset_config_names(folder):
 
 
 @pytest.fixture(scope="session")
-def corpus() -> Corpus:
-    return Corpus.open(simulated_corpus())
+def corpus(simulated_corpus: Path) -> Corpus:
+    return Corpus.open(simulated_corpus)
 
 
 @pytest.fixture(scope="session")

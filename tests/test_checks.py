@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from corpora import Rows, copied, simulated_corpus, with_changed_pairs, with_changed_table
+from corpora import Rows, copied, with_changed_pairs, with_changed_table
 from rich.console import Console
 
 from ecglm.synth.build import BuildConfig, build
@@ -35,8 +35,8 @@ CLOSED_BY_MEANING = {"yes_no", "agreement", "support", "statement_change", "norm
 
 
 @pytest.fixture(scope="session")
-def corpus() -> Path:
-    return simulated_corpus()
+def corpus(simulated_corpus: Path) -> Path:
+    return simulated_corpus
 
 
 def test_a_freshly_built_corpus_passes_every_check(corpus: Path) -> None:
@@ -368,8 +368,8 @@ def test_a_user_adds_checks_of_their_own(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_check_by_pair_sees_every_pair_once(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecglm.synth.checks.PART_ROWS", 100)
-    monkeypatch.setattr("ecglm.synth.checks._BATCH_ROWS", 64)
+    monkeypatch.setattr("ecglm.synth.checks.pairs.PART_ROWS", 100)
+    monkeypatch.setattr("ecglm.synth.checks.pairs._BATCH_ROWS", 64)
     (tmp_path / "all.sql").write_text(
         "-- description: All.\n-- severity: warning\n-- scope: pair\nSELECT pair_id FROM pairs"
     )

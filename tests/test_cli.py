@@ -16,7 +16,20 @@ import typer.main
 
 from ecglm.synth.cli import app, run
 
-COMMANDS = ("build", "measure", "signals", "simulate", "validate", "preview", "query", "test", "stats", "why", "export")
+COMMANDS = (
+    "build",
+    "measure",
+    "signals",
+    "simulate",
+    "validate",
+    "preview",
+    "query",
+    "test",
+    "stats",
+    "why",
+    "plot",
+    "export",
+)
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "wfdb", "pandas")
 
 
@@ -93,6 +106,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["query", "corpus"], "Missing argument"),
         (["query", "corpus", "SELECT 1", "--format", "xml"], "table, json, csv, parquet"),
         (["query", "corpus", "SELECT 1", "--format", "parquet"], "--out"),
+        (["plot", "record"], "--out"),
+        (["plot", "record", "--out", "x.jpg"], ".png or .svg"),
+        (["plot", "record", "--out", "x.png", "--gain", "7"], "2.5, 5, 10, 20, 40"),
+        (["plot", "record", "--out", "x.png", "--dpi", "9"], "--dpi"),
+        (["plot", "record", "--out", "x.png", "--start", "-1"], "--start"),
         (["export", "corpus"], "--out"),
         (["export", "corpus", "--out", "x", "--format", "xml"], "chat, sharegpt, alpaca"),
         (["export", "corpus", "--out", "x", "--split", "dev"], "train, validation, test"),
@@ -122,6 +140,7 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["build", "--guidelines", "{}"], "sources.yaml is missing"),
         (["preview", "verify-statment"], "verify-statement"),
         (["stats", "{}"], "synth build --out"),
+        (["plot", "{}/nowhere", "--out", "{}/x.png"], "nowhere.hea: no such file; get the record again"),
         (["export", "{}", "--out", "{}/x"], "synth build --out"),
     ],
 )

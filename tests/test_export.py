@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import read_pairs, simulated_corpus
+from corpora import read_pairs
 
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.errors import CorpusError
@@ -16,8 +16,8 @@ from ecglm.synth.schema import SPLITS
 
 
 @pytest.fixture(scope="session")
-def corpus() -> Corpus:
-    return Corpus.open(simulated_corpus())
+def corpus(simulated_corpus: Path) -> Corpus:
+    return Corpus.open(simulated_corpus)
 
 
 def exported(corpus: Corpus, output_format: str, out: Path, **options: Any) -> list[dict[str, Any]]:

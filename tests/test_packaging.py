@@ -126,4 +126,4 @@ def test_the_core_needs_no_framework() -> None:
         *("wfdb", "xxhash"),
     }
     assert "torch>=2.6,<=2.13.0" in project["optional-dependencies"]["models"]
-    assert {"models", "bench", "translate", "dev"} <= set(project["optional-dependencies"])
+    assert {"models", "plot", "bench", "translate", "dev"} <= set(project["optional-dependencies"])

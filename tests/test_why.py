@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from corpora import read_pairs, simulated_corpus, with_changed_pairs, with_changed_table
+from corpora import read_pairs, with_changed_pairs, with_changed_table
 from rich.console import Console
 
 from ecglm.synth.build import BuildConfig, build
@@ -19,8 +19,8 @@ from ecglm.synth.why import explain, print_explanation
 
 
 @pytest.fixture(scope="session")
-def corpus() -> Path:
-    return simulated_corpus()
+def corpus(simulated_corpus: Path) -> Path:
+    return simulated_corpus
 
 
 def pair_id_of(corpus: Path, template_id: str, answer: str | None = None) -> str:
