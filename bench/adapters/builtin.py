@@ -1,0 +1,95 @@
+"""Models that know the answers, or nothing: what every score must be measured against.
+
+`oracle` gives the right answer and 1.0, `adversary` a wrong one and 0.0, `random` draws, `majority` says what was most
+frequent in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import xxhash
+
+from ecglm.bench.kinds import answer_key, priors
+from ecglm.bench.protocol import Answer, Item
+from ecglm.bench.questions import Questions
+from ecglm.synth.errors import ModelError
+
+NAMES = ("majority", "random", "oracle", "adversary")
+VERSION = "1"
+
+
+class Builtin:
+    """A built-in model; it reads the truth or the priors of the questions it is prepared for."""
+
+    batch_size = 20_000
+    reads_signals = False
+    ask = "statement"
+    trained_on: frozenset[str] | None = frozenset()
+
+    def __init__(self, name: str, options: dict[str, str]) -> None:
+        self.name = name
+        self.seed = self._seed(options)
+        self.fingerprint = f"{name} {VERSION} seed {self.seed}" if name == "random" else f"{name} {VERSION}"
+        self._key: dict[str, tuple[str, ...]] = {}
+        self._priors: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {}
+
+    def _seed(self, options: dict[str, str]) -> int:
+        unknown = sorted(set(options) - ({"seed"} if self.name == "random" else set()))
+        if unknown:
+            raise ModelError(f"{self.name}: unknown option {unknown[0]}; random knows seed=N, the others none")
+        try:
+            return int(options.get("seed", "0"))
+        except ValueError:
+            raise ModelError(f"random: seed is {options['seed']!r}, expected a whole number") from None
+
+    def prepare(self, questions: Sequence[Questions]) -> None:
+        """Takes what it may know of these questions."""
+        for each in questions:
+            if self.name == "majority":
+                self._priors |= priors(each)
+                self.trained_on = (self.trained_on or frozenset()) | frozenset(each.priors.get("ecg_ids", ()))
+            elif self.name != "random":
+                self._key |= answer_key(each)
+        if self.name == "majority":  # answers follow from the priors
+            told = sorted(f"{each.id} {each.priors.get('from')}" for each in questions)
+            self.fingerprint = f"majority {VERSION} from {'; '.join(told)}"
+
+    def answer(self, batch: Sequence[Item], /) -> Iterator[Answer]:
+        """One answer with text and scores for each item."""
+        for item in batch:
+            if self.name == "majority":
+                told, scores = self._priors[item.id]
+                yield Answer(item.id, _text(told, item), scores or None)
+            elif self.name == "random":
+                yield self._random(item)
+            else:
+                yield _knowing(item, self._key[item.id], right=self.name == "oracle")
+
+    def _random(self, item: Item) -> Answer:
+        draw = np.random.default_rng(xxhash.xxh3_64_intdigest(f"{self.seed} {item.id}".encode()))
+        if not item.options:
+            return Answer(item.id, f"{draw.uniform(-200, 1200):.0f} {item.unit or ''}".strip())
+        if item.multiple:
+            scores = draw.random(len(item.options))
+            chosen = tuple(option for option, score in zip(item.options, scores, strict=True) if score > 0.5)
+            return Answer(item.id, _text(chosen, item), scores.tolist())
+        scores = draw.dirichlet(np.ones(len(item.options)))
+        return Answer(item.id, item.options[int(scores.argmax())], scores.tolist())
+
+
+def _knowing(item: Item, right_options: tuple[str, ...], *, right: bool) -> Answer:
+    if not item.options:
+        if right:
+            return Answer(item.id, right_options[0])
+        return Answer(item.id, f"{float(right_options[0].split()[0]) * 2 + 1000:g} {item.unit or ''}".strip())
+    scores = [float((option in right_options) == right) for option in item.options]
+    told = tuple(option for option, score in zip(item.options, scores, strict=True) if score)
+    if not right and not item.multiple:
+        told = told[:1]
+    return Answer(item.id, _text(told, item), scores)
+
+
+def _text(told: tuple[str, ...], item: Item) -> str:
+    return ", ".join(told) if told else "none"
