@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,14 @@ class Questions:
     """What the answers are scored against; its columns are those of the task's kind."""
     about: dict[str, Any]
     """What the tables do not say: classes in their order, counts, exclusions, what is missing."""
-    priors: dict[str, Any] = field(default_factory=dict)
-    """What the training part says beforehand, for the built-in `majority`."""
+    prior_source: Callable[[], dict[str, Any]] = dict
+    known_ecgs: frozenset[str] = frozenset()
+    """Every ECG of the source, asked about or not; not kept with a run."""
+
+    @cached_property
+    def priors(self) -> dict[str, Any]:
+        """What the training part says beforehand, for the built-in `majority`; not kept with a run."""
+        return self.prior_source()
 
     @property
     def id(self) -> str:

@@ -222,7 +222,7 @@ def _ask(
     with contextlib.closing(journal):
         for role in ("test", "threshold"):
             part = asked.filter(pl.col("role") == role)
-            if role == "threshold" and not (part.height and _scores_given(journal, keys, questions)):
+            if role == "threshold" and not (asker.about.thresholds and _scores_given(journal, keys, questions)):
                 continue
             ids = part["question_id"].to_list()
             answered = {question_id for question_id in ids if journal.has(keys[question_id])}

@@ -39,6 +39,13 @@ METRICS = {
 }
 """Kind of task → the metrics it can name."""
 
+HEADLINES = {
+    "statements": ("macro_auc", "f1_macro", "f1_micro", "f1_weighted", "f1_samples"),
+    "choices": ("exact_match",),
+    "numbers": ("within_tolerance",),
+}
+"""Metrics that a task can be ranked by: more is better, and nothing was fitted to the test part."""
+
 LABEL_RULES = {
     "presence": "a statement counts if it is listed, whatever its likelihood, 0 included (as Strodthoff et al. 2021)",
     "likelihood-50": "a diagnostic statement counts from a likelihood of 50 on; one of form or rhythm if it is stated",
@@ -80,6 +87,9 @@ class _Task(Strict):
     def _headline_is_a_metric(self) -> _Task:
         if self.headline not in self.metrics:
             raise ValueError(f"headline: {self.headline!r} is not among the metrics {', '.join(self.metrics)}")
+        able = HEADLINES[self.kind]  # type: ignore[attr-defined]
+        if self.headline not in able:
+            raise ValueError(f"headline: {self.headline} cannot rank models; choose one of {', '.join(able)}")
         return self
 
 

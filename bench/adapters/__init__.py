@@ -71,6 +71,8 @@ class About:
     batch_size: int = 256
     reads_signals: bool = True
     trained_on: Collection[str] | None = field(default=None, repr=False)
+    thresholds: bool = True
+    """Whether it answers questions about the threshold folds as well."""
 
 
 class Asker(Protocol):
@@ -128,6 +130,7 @@ def about_model(model: Any, name: str, fingerprint: str) -> About:
         batch_size=getattr(model, "batch_size", 256),
         reads_signals=bool(getattr(model, "reads_signals", True)),
         trained_on=getattr(model, "trained_on", None),
+        thresholds=bool(getattr(model, "thresholds", True)),
     )
     if about.ask not in ASK:
         raise ModelError(f"{name}: attribute ask is {about.ask!r}, expected 'statement' or 'list'")

@@ -6,9 +6,9 @@ frequent in training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import xxhash
 
 from ecglm.bench.kinds import answer_key, priors
@@ -68,15 +68,19 @@ class Builtin:
                 yield _knowing(item, self._key[item.id], right=self.name == "oracle")
 
     def _random(self, item: Item) -> Answer:
-        draw = np.random.default_rng(xxhash.xxh3_64_intdigest(f"{self.seed} {item.id}".encode()))
+        draws = [self._uniform(item.id, place) for place in range(len(item.options) or 1)]
         if not item.options:
-            return Answer(item.id, f"{draw.uniform(-200, 1200):.0f} {item.unit or ''}".strip())
+            return Answer(item.id, f"{1400 * draws[0] - 200:.0f} {item.unit or ''}".strip())
         if item.multiple:
-            scores = draw.random(len(item.options))
-            chosen = tuple(option for option, score in zip(item.options, scores, strict=True) if score > 0.5)
-            return Answer(item.id, _text(chosen, item), scores.tolist())
-        scores = draw.dirichlet(np.ones(len(item.options)))
-        return Answer(item.id, item.options[int(scores.argmax())], scores.tolist())
+            chosen = tuple(option for option, score in zip(item.options, draws, strict=True) if score > 0.5)
+            return Answer(item.id, _text(chosen, item), draws)
+        weights = [-math.log(draw) for draw in draws]  # exponential, so that their shares are uniform on the simplex
+        scores = [weight / sum(weights) for weight in weights]
+        return Answer(item.id, item.options[scores.index(max(scores))], scores)
+
+    def _uniform(self, item_id: str, place: int) -> float:
+        """A number in (0, 1] that only seed, item and place decide."""
+        return float(xxhash.xxh3_64_intdigest(f"{self.seed} {item_id} {place}".encode()) + 1) / 2.0**64
 
 
 def _knowing(item: Item, right_options: tuple[str, ...], *, right: bool) -> Answer:

@@ -51,7 +51,8 @@ def build(loaded: LoadedTask, data: Data, ask: str, limit: int | None) -> Questi
         asked=with_ids(asked),
         truth=truth,
         about=_about(task, data, classes, names, members, truth, n_all),
-        priors=_priors(train, labels, classes),
+        prior_source=lambda: _priors(train, labels, classes),
+        known_ecgs=frozenset(data.ecgs["ecg_id"].to_list()),
     )
 
 
@@ -171,7 +172,7 @@ def _about(
     n_all: Mapping[str, int],
 ) -> dict[str, Any]:
     matrices = {
-        (role, rule): _targets(truth.filter(pl.col("role") == role), classes, rule).sum(0)
+        (role, rule): target_matrix(truth.filter(pl.col("role") == role), classes, rule).sum(0)
         for role in ("test", "threshold")
         for rule in task.label_rules
     }
@@ -248,7 +249,7 @@ def priors(questions: Questions) -> dict[str, tuple[tuple[str, ...], tuple[float
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-def _targets(ecgs: pl.DataFrame, classes: list[str], rule: str) -> Bools:
+def target_matrix(ecgs: pl.DataFrame, classes: list[str], rule: str) -> Bools:
     """(n_ecgs, n_classes)."""
     place = {code: number for number, code in enumerate(classes)}
     targets = np.zeros((ecgs.height, len(classes)), dtype=np.bool_)
@@ -316,7 +317,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
     views: list[dict[str, Any]] = []
     first: dict[str, MultilabelScores] = {}
     for rule in task.label_rules:
-        targets = _targets(test.ecgs, classes, rule)
+        targets = target_matrix(test.ecgs, classes, rule)
         thresholds, why = _thresholds(held_out, classes, rule)
         labelled = targets.any(1)
         frequent = targets.sum(0) >= least
@@ -356,7 +357,7 @@ def _thresholds(held_out: _Answered, classes: list[str], rule: str) -> tuple[Flo
         return None, "F1 not available from scores: no scores for the threshold fold"
     if held_out.missing_scores:
         return None, f"F1 not available: {held_out.missing_scores} scores of the threshold fold are missing"
-    return best_thresholds(_targets(held_out.ecgs, classes, rule), held_out.scores), ""
+    return best_thresholds(target_matrix(held_out.ecgs, classes, rule), held_out.scores), ""
 
 
 def _scores(
@@ -451,7 +452,7 @@ def _right(
     test: _Answered, held_out: _Answered, questions: Questions, task: StatementsTask, classes: list[str]
 ) -> pl.DataFrame:
     """Every (ECG, class) decided rightly: by the text where there is one, else by the thresholds."""
-    targets = _targets(test.ecgs, classes, task.label_rules[0])
+    targets = target_matrix(test.ecgs, classes, task.label_rules[0])
     if test.has_text:
         right = (test.yes["strict"] == targets) & ~test.unparsed["strict"]
     else:
