@@ -147,14 +147,16 @@ def _classes(folder: Path, n_classes: int, task: StatementsTask, data: Data) -> 
     expected = _expected_classes(task, data)
     if expected is not None and len(expected) != n_classes:
         raise PredictionError(
-            f"{folder}: preds.npy has {n_classes} columns, {task.id} has {len(expected)} classes; give the task it is of"
+            f"{folder}: preds.npy has {n_classes} columns, {task.id} has {len(expected)} classes; name its own task"
         )
     path = folder / "classes.npy"
     if not path.exists():
         return tuple(expected or (f"column {place}" for place in range(n_classes))), [ASSUMED]
     array = _load(path)
     if array.shape != (n_classes,) or array.dtype.kind not in "US":
-        raise PredictionError(f"{path}: {array.dtype} of shape {array.shape}; expected {n_classes} names, one per column")
+        raise PredictionError(
+            f"{path}: {array.dtype} of shape {array.shape}; expected {n_classes} names, one per column"
+        )
     names = tuple(str(name) for name in array.astype(np.str_))
     if len(set(names)) < len(names):
         raise PredictionError(f"{path}: a class stands twice; name every column once")
@@ -163,7 +165,9 @@ def _classes(folder: Path, n_classes: int, task: StatementsTask, data: Data) -> 
         raise PredictionError(
             f"{path}: not the classes of {task.id}: unknown {', '.join(strange[:5])}; missing {', '.join(absent[:5])}"
         )
-    moved = [] if expected is None or list(names) == expected else ["classes.npy is not in alphabetical order; it is kept"]
+    moved = (
+        [] if expected is None or list(names) == expected else ["classes.npy is not in alphabetical order; it is kept"]
+    )
     return names, moved
 
 
@@ -177,7 +181,9 @@ def _patients(
             return None, "unknown"
         patients = _load(path)
         if patients.shape != (len(labels),):
-            raise PredictionError(f"{path}: shape {patients.shape}; expected one patient for each of {len(labels)} records")
+            raise PredictionError(
+                f"{path}: shape {patients.shape}; expected one patient for each of {len(labels)} records"
+            )
         return patients, "unknown"
     task = loaded.task
     assert isinstance(task, StatementsTask)  # noqa: S101 - checked before
@@ -221,7 +227,9 @@ def _thresholds(folder: Path, n_classes: int) -> NDArray[np.float64] | None:
         return None
     scores, targets = _matrix(preds), _matrix(targs)
     if scores.shape != targets.shape or scores.shape[1] != n_classes:
-        raise PredictionError(f"{folder}: preds_valid.npy is {scores.shape}, targs_valid.npy {targets.shape}; expected"
-                              f" the same shape with {n_classes} columns")
+        raise PredictionError(
+            f"{folder}: preds_valid.npy is {scores.shape}, targs_valid.npy {targets.shape}; expected"
+            f" the same shape with {n_classes} columns"
+        )
     _check_scores(preds, scores)
     return best_thresholds(_labels(targs, targets), scores)

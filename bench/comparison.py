@@ -61,8 +61,10 @@ def _compare(
 ) -> dict[str, Any]:
     for scored, folder in ((first, first_run), (second, second_run)):
         if scored.value is None:
-            raise RunError(f"{folder}: {task} has no {scored.content['headline']['metric']}: "
-                           f"{scored.content['headline'].get('unavailable', 'undefined')}; compare runs that have it")
+            raise RunError(
+                f"{folder}: {task} has no {scored.content['headline']['metric']}: "
+                f"{scored.content['headline'].get('unavailable', 'undefined')}; compare runs that have it"
+            )
     assert first.value is not None and second.value is not None  # noqa: S101, PT018 - just checked
     made = compare(first.value, second.value, first.resamples, second.resamples, settings.level)
     both = first.right.join(second.right, on="key", suffix="_second").unique("key", keep="first", maintain_order=True)
@@ -70,7 +72,10 @@ def _compare(
     headline = first.content["headline"]
     return {"metric": headline["metric"], **made.as_dict()} | {
         "mcnemar": None if test is None else test.as_dict() | {"n_decisions": both.height},
-        "from": [scored.content["headline"].get("from") or scored.content["headline"].get("scoring") for scored in (first, second)],
+        "from": [
+            scored.content["headline"].get("from") or scored.content["headline"].get("scoring")
+            for scored in (first, second)
+        ],
     }
 
 
@@ -96,7 +101,9 @@ def _names(abouts: dict[Path, dict[str, Any]]) -> dict[Path, str]:
     """The models' names; with the folder where two runs are of models of one name."""
     counts = Counter(about["model"]["name"] for about in abouts.values())
     return {
-        folder: about["model"]["name"] if counts[about["model"]["name"]] == 1 else f"{about['model']['name']} ({folder})"
+        folder: about["model"]["name"]
+        if counts[about["model"]["name"]] == 1
+        else f"{about['model']['name']} ({folder})"
         for folder, about in abouts.items()
     }
 
@@ -123,7 +130,11 @@ def _board(
                 "model": name,
                 "run": str(folder),
                 **{key: content["headline"].get(key) for key in ("value", "low", "high", "unavailable")},
-                "groups": [chr(ord("a") + place) if place < 26 else str(place) for place, group in enumerate(groups) if name in group],
+                "groups": [
+                    chr(ord("a") + place) if place < 26 else str(place)
+                    for place, group in enumerate(groups)
+                    if name in group
+                ],
                 "unparsed": content["unparsed"],
                 "failed": content["failed"],
                 "leakage": abouts[folder]["tasks"][task]["leakage"],

@@ -40,7 +40,9 @@ class Data:
             SourceError: it cannot be read as promised.
         """
         if self.ptbxl is None:
-            raise TaskError("this task needs PTB-XL; give its folder with --ptbxl DIR (or one made by `synth simulate`)")
+            raise TaskError(
+                "this task needs PTB-XL; give its folder with --ptbxl DIR (or one made by `synth simulate`)"
+            )
         from ecglm.synth.sources.ptbxl import open_ptbxl
 
         return open_ptbxl(self.ptbxl, sampling_hz=self.sampling_hz)
@@ -121,9 +123,7 @@ def _read_measurements(path: Path, source: str) -> dict[str, pl.DataFrame]:
     doubled = table.filter(pl.struct("ecg_id", "provider").is_duplicated())
     if doubled.height:
         raise TaskError(f"{path}: ecg_id {doubled['ecg_id'][0]} has {doubled['provider'][0]} twice; expected once")
-    return {
-        str(name): part.drop("provider") for (name,), part in table.group_by("provider", maintain_order=True)
-    }
+    return {str(name): part.drop("provider") for (name,), part in table.group_by("provider", maintain_order=True)}
 
 
 def measurement_texts(measured: Mapping[str, pl.DataFrame]) -> dict[str, str]:

@@ -90,8 +90,8 @@ class EcgQa:
     def options(self) -> dict[int, tuple[str, ...]]:
         """Template → its possible answers."""
         name = self.base + OPTIONS_FILE
-        if name not in self.files:
-            raise TaskError(f"{self.where}: {name} is missing; it says which answers a template can have, get it again")
+        if not self.has_options:
+            return self._found_options()
         try:
             rows = list(csv.DictReader(io.StringIO(self.files[name]().decode("utf-8"))))
             found = {int(row["template_id"]): tuple(ast.literal_eval(row["classes"])) for row in rows}
@@ -101,14 +101,21 @@ class EcgQa:
             raise TaskError(f"{self.where}: {name}: options must be texts; download it again")
         return found
 
-    @cached_property
-    def train_ecgs(self) -> frozenset[str]:
-        """Native ids of the ECGs of the training split."""
-        name = f"{self.base}train_ecgs.tsv"
-        if name not in self.files:
-            return frozenset()
-        lines = self.files[name]().decode("utf-8", "replace").splitlines()
-        return frozenset(line.split("\t")[-1].strip() for line in lines if line.strip())
+    @property
+    def has_options(self) -> bool:
+        """Whether the file that lists the possible answers of each template is there."""
+        return self.base + OPTIONS_FILE in self.files
+
+    def _found_options(self) -> dict[int, tuple[str, ...]]:
+        """Template → every answer that occurs in the questions at hand; to verify questions, yes and no in any case."""
+        found: dict[int, set[str]] = {}
+        for wording in ("template", "paraphrased"):
+            for split in SIZES:
+                for sample in self.questions(wording, split) if self.names(wording, split) else ():
+                    answers = found.setdefault(sample["template_id"], set())
+                    answers |= set(sample["answer"])
+                    answers |= {"no", "yes"} if sample["question_type"].endswith("verify") else set()
+        return {template: tuple(sorted(answers)) for template, answers in found.items()}
 
     def missing(self, samples: list[dict[str, Any]], split: str) -> dict[str, Any]:
         """How much of a split is here, and which of the official files (of 10,000 questions) are not, or not whole."""
@@ -137,7 +144,7 @@ class EcgQa:
     def fingerprint(self, wording: str, split: str) -> str:
         """Hash of the question files of a split and of the options."""
         digest = hashlib.sha256()
-        for name in [*self.names(wording, split), self.base + OPTIONS_FILE]:
+        for name in [*self.names(wording, split), *[self.base + OPTIONS_FILE] * self.has_options]:
             digest.update(hashlib.sha256(self.files[name]()).digest())
         return digest.hexdigest()
 
@@ -162,7 +169,9 @@ def open_ecgqa(root: Path) -> EcgQa:
             f"{root}: no ECG-QA is here: expected files such as ecgqa/ptbxl/paraphrased/test/0.json; give its folder"
         )
     if len(bases) > 1:
-        raise TaskError(f"{root}: more than one copy of ECG-QA: {', '.join(map(repr, sorted(bases)))}; give one of them")
+        raise TaskError(
+            f"{root}: more than one copy of ECG-QA: {', '.join(map(repr, sorted(bases)))}; give one of them"
+        )
     return EcgQa(where, bases.pop(), files)
 
 

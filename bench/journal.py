@@ -126,4 +126,4 @@ def answer_table(rows: Mapping[str, Row], keys: Mapping[str, str]) -> pl.DataFra
     )
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
-    return frame.cast(dict(ANSWERS))
+    return frame.cast(pl.Schema(ANSWERS))

@@ -22,7 +22,7 @@ class Figure(Strict):
     cite: Words
     metric: Words
     caveat: Words
-    view: dict[str, str] = {}
+    view: dict[str, str] = Field(default_factory=dict)
     values: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
 
 

@@ -17,18 +17,16 @@ from numpy.typing import NDArray
 from ecglm.bench.task import LoadedTask, parse_task
 from ecglm.synth.errors import RunError
 
-ASKED = pl.Schema(
-    {
-        "question_id": pl.String,
-        "role": pl.String,  # "test", or "threshold": asked only to choose thresholds
-        "ecg_ids": pl.List(pl.String),
-        "codes": pl.List(pl.String),
-        "question": pl.String,
-        "options": pl.List(pl.String),
-        "multiple": pl.Boolean,
-        "unit": pl.String,
-    }
-)
+ASKED: dict[str, Any] = {
+    "question_id": pl.String,
+    "role": pl.String,  # "test", or "threshold": asked only to choose thresholds
+    "ecg_ids": pl.List(pl.String),
+    "codes": pl.List(pl.String),
+    "question": pl.String,
+    "options": pl.List(pl.String),
+    "multiple": pl.Boolean,
+    "unit": pl.String,
+}
 _SEPARATOR = "\x1f"
 
 

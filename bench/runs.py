@@ -1,11 +1,11 @@
 """Runs: a folder that holds what was asked, every answer, and the scores; killed, it goes on where it stopped.
 
-    run.json         what was run: model, tasks, data, versions; status "asking" or "done"
-    tasks/<task>/    the task's file, its questions and the truth, so that scoring needs no data
-    journal.jsonl    every answer the moment it was given
-    answers.parquet  one row per question, with the answer as read
-    scores.json      the scores
-    model.log        what the model printed
+run.json         what was run: model, tasks, data, versions; status "asking" or "done"
+tasks/<task>/    the task's file, its questions and the truth, so that scoring needs no data
+journal.jsonl    every answer the moment it was given
+answers.parquet  one row per question, with the answer as read
+scores.json      the scores
+model.log        what the model printed
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import platform
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -65,7 +64,7 @@ class RunConfig:
     max_failures: int = 0
     trained_on: str | None = None
     """`folds:1-8`, `none`, or a file with one ECG id a line."""
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> RunResult:
     loaded = find_tasks(config.tasks, config.task_folders)
     data = Data(config.ptbxl, config.ecgqa, config.measurements, config.sampling_hz, config.with_measurements)
     with _locked(config.out):
-        asker = open_model(
-            config.model, config.options, log=config.out / "model.log", timeout_s=config.timeout_s
-        )
+        asker = open_model(config.model, config.options, log=config.out / "model.log", timeout_s=config.timeout_s)
         with contextlib.closing(asker):
             questions = _build(loaded, data, config, asker)
             asker.prepare(questions)
@@ -189,7 +186,9 @@ def _check_same_model(out: Path, about: Mapping[str, Any]) -> None:
                 f" {about['model'][name]!r}; choose another --out"
             )
     if before.get("ask") != about["ask"]:
-        raise RunError(f"{out}: its questions were asked by {before.get('ask')}, now by {about['ask']}; choose another --out")
+        raise RunError(
+            f"{out}: its questions were asked by {before.get('ask')}, now by {about['ask']}; choose another --out"
+        )
 
 
 def _save(out: Path, questions: Sequence[Questions], about: Mapping[str, Any]) -> None:
@@ -236,7 +235,9 @@ def _ask(
 
 def _scores_given(journal: Journal, keys: Mapping[str, str], questions: Sequence[Questions]) -> bool:
     for each in questions:
-        if isinstance(each.loaded.task, StatementsTask) and any(name.startswith("f1") for name in each.loaded.task.metrics):
+        if isinstance(each.loaded.task, StatementsTask) and any(
+            name.startswith("f1") for name in each.loaded.task.metrics
+        ):
             for question_id in each.asked.filter(pl.col("role") == "test")["question_id"].to_list():
                 row = journal.rows.get(keys[question_id])
                 if row is not None and row[3] is not None:
@@ -307,7 +308,9 @@ def read_run(out: Path) -> dict[str, Any]:
         raise RunError(f"{out}: no run is here (no {RUN}); make one with `bench run --out {out}`")
     about = _read_json(out / RUN)
     if about.get("format") != FORMAT:
-        raise RunError(f"{out / RUN}: format {about.get('format')}, this version reads {FORMAT}; run again with this one")
+        raise RunError(
+            f"{out / RUN}: format {about.get('format')}, this version reads {FORMAT}; run again with this one"
+        )
     return about
 
 
@@ -316,7 +319,9 @@ def load_raw(out: Path) -> pl.DataFrame:
     try:
         table = pl.read_parquet(out / TASKS / "keys.parquet")
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{out / TASKS / 'keys.parquet'}: cannot be read ({error}); run the same command again") from error
+        raise RunError(
+            f"{out / TASKS / 'keys.parquet'}: cannot be read ({error}); run the same command again"
+        ) from error
     return answer_table(read_journal(out / NAME), dict(table.select("question_id", "key").iter_rows()))
 
 
@@ -407,7 +412,11 @@ def _answers(table: pl.DataFrame) -> pl.DataFrame:
 def _locked(out: Path) -> Iterator[None]:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: is a file; choose another --out")
-    if out.is_dir() and any(path.name not in (".lock", "model.log") for path in out.iterdir()) and not (out / RUN).exists():
+    if (
+        out.is_dir()
+        and any(path.name not in (".lock", "model.log") for path in out.iterdir())
+        and not (out / RUN).exists()
+    ):
         raise RunError(f"{out}: holds files that are no run; choose an empty or new folder for --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -439,4 +448,4 @@ def _replace(path: Path, write: Any) -> None:
     """A file appears whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     write(partial)
-    os.replace(partial, path)
+    partial.replace(path)

@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 from ecglm.bench.metrics import LEVEL, N_RESAMPLES
 from ecglm.bench.questions import Questions, Scored
 
-ANSWERS = pl.Schema(
-    {
-        "question_id": pl.String,
-        "status": pl.String,  # answered | error | timeout
-        "text": pl.String,
-        "n_chars": pl.Int64,  # of the text before it was cut
-        "scores": pl.List(pl.Float64),
-        "latency_s": pl.Float64,
-        "detail": pl.String,  # what went wrong
-    }
-)
+ANSWERS: dict[str, Any] = {
+    "question_id": pl.String,
+    "status": pl.String,  # answered | error | timeout
+    "text": pl.String,
+    "n_chars": pl.Int64,  # of the text before it was cut
+    "scores": pl.List(pl.Float64),
+    "latency_s": pl.Float64,
+    "detail": pl.String,  # what went wrong
+}
 """Raw answers as the journal keeps them."""
 
 _UNITS = {"/min": "bpm", "°": "°", "ms": "ms", "mV": "mV", "s": "s"}

@@ -17,7 +17,6 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, fie
 from ecglm.synth.criteria import Strict, Words
 from ecglm.synth.errors import DefinitionError, TaskError
 from ecglm.synth.guidelines import Violation
-from ecglm.synth.sources.ptbxl import KINDS
 from ecglm.synth.yaml_files import parse_yaml
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=60)]
@@ -119,7 +118,7 @@ class ClassName(Strict):
 class Classes(Strict):
     """Which statements are asked for: those of some kinds, each on its own or by superclass or subclass, or a list."""
 
-    kinds: tuple[Literal["diagnostic", "form", "rhythm"], ...] = KINDS
+    kinds: tuple[Literal["diagnostic", "form", "rhythm"], ...] = ("diagnostic", "form", "rhythm")
     group: Literal["code", "subclass", "superclass"] = "code"
     codes: tuple[Words, ...] | None = None
 
@@ -129,7 +128,7 @@ class StatementsTask(_Task):
 
     kind: Literal["statements"]
     classes: Classes
-    names: dict[str, ClassName] = {}
+    names: dict[str, ClassName] = Field(default_factory=dict)
     question: Words = "Does this ECG show {phrase}?"
     list_question: Words = "Which of these does this ECG show?"
     label_rules: tuple[Literal["presence", "likelihood-50"], ...] = ("presence", "likelihood-50")

@@ -94,7 +94,9 @@ class _Problems:
 
     def add(self, what: str, examples: Sequence[Any], remedy: str) -> None:
         shown = ", ".join(str(example) for example in examples[:_SHOWN])
-        self.lines.append(f"{self.path}: {what}" + (f" ({shown}{' …' * (len(examples) > _SHOWN)})" * bool(shown)) + f"; {remedy}")
+        self.lines.append(
+            f"{self.path}: {what}" + (f" ({shown}{' …' * (len(examples) > _SHOWN)})" * bool(shown)) + f"; {remedy}"
+        )
 
     def stop(self) -> None:
         """Raises what was found."""
@@ -132,7 +134,9 @@ def _check_version(table: pl.DataFrame, questions: Sequence[Questions], problems
     found = table["dataset_version"].cast(pl.String).unique().to_list()
     expected = {str(each.about["source"]["version"]) for each in questions}
     if set(found) != expected:
-        what = f"dataset_version is {', '.join(map(str, found))}, the data here is version {', '.join(sorted(expected))}"
+        what = (
+            f"dataset_version is {', '.join(map(str, found))}, the data here is version {', '.join(sorted(expected))}"
+        )
         problems.add(what, [], "predict on the same version of the dataset")
 
 
@@ -253,7 +257,10 @@ def _plain(table: pl.DataFrame, keys: tuple[str, ...]) -> Iterator[tuple[Any, ..
     else:
         scores = pl.lit(None, pl.List(pl.Float64))
     for row in table.select(*columns, text.alias("answer"), scores.alias("all scores")).iter_rows():
-        yield (*(part.rpartition(":")[2] if key == "ecg_id" else part for key, part in zip(keys, row, strict=False)), *row[len(keys) :])
+        yield (
+            *(part.rpartition(":")[2] if key == "ecg_id" else part for key, part in zip(keys, row, strict=False)),
+            *row[len(keys) :],
+        )
 
 
 def _wanted(questions: Questions, keys: tuple[str, ...]) -> Iterator[tuple[str, str, tuple[str, ...], str]]:

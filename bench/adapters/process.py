@@ -129,7 +129,9 @@ class Process:
             if self.log.stat().st_size > MAX_LOG_BYTES:
                 os.truncate(self.log, 0)  # the child appends, so it goes on writing at the new end
                 with self.log.open("ab") as log:
-                    log.write(f"[more than {MAX_LOG_BYTES >> 20} MiB were printed; what stood here was dropped]\n".encode())
+                    log.write(
+                        f"[more than {MAX_LOG_BYTES >> 20} MiB were printed; what stood here was dropped]\n".encode()
+                    )
 
     def close(self) -> None:
         """Ends the child and everything it started."""

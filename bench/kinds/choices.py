@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ecglm.bench.data import Data
-from ecglm.bench.ecgqa import EcgQa, open_ecgqa
+from ecglm.bench.ecgqa import OPTIONS_FILE, EcgQa, open_ecgqa
 from ecglm.bench.metrics import AnswerScores, PatientBootstrap, score_answers
 from ecglm.bench.questions import Questions, Scored, with_ids
 from ecglm.bench.scoring import Settings, nan_resamples
@@ -22,6 +22,8 @@ from ecglm.synth.errors import TaskError
 GROUPS = ("question_type", "attribute_type", "template")
 NONE = "none"
 THRESHOLD = 0.5
+
+NO_OPTIONS = f"{OPTIONS_FILE} is missing: the options are the answers found here, so nothing compares with others"
 
 SCORINGS = {
     "free": "the text is read as a set of options, which must be exactly the true set",
@@ -58,7 +60,9 @@ def build(loaded: LoadedTask, data: Data, ask: str, limit: int | None) -> Questi
         )
     table = pl.DataFrame(rows, schema_overrides={"options": pl.List(pl.String), "answer": pl.List(pl.String)})
     table = table.with_columns(
-        pl.lit("test").alias("role"), pl.lit([], pl.List(pl.String)).alias("codes"), pl.lit(None, pl.String).alias("unit")
+        pl.lit("test").alias("role"),
+        pl.lit([], pl.List(pl.String)).alias("codes"),
+        pl.lit(None, pl.String).alias("unit"),
     )
     asked = with_ids(table)
     truth = table.with_columns(asked["question_id"]).select(
@@ -120,7 +124,9 @@ def _rows(
     return rows, dropped, notes
 
 
-def options_of(sample: Mapping[str, Any], of_template: Mapping[int, tuple[str, ...]]) -> tuple[tuple[str, ...], str | None]:
+def options_of(
+    sample: Mapping[str, Any], of_template: Mapping[int, tuple[str, ...]]
+) -> tuple[tuple[str, ...], str | None]:
     """The possible answers of a question, and what is odd about it.
 
     A choose question offers the two options it names, and none; every other one all answers of its template.
@@ -163,7 +169,11 @@ def _about(
     of_types = truth.group_by("question_type").agg(pl.col("clean").sum())
     return {
         "source": {"name": data.source.name, "version": data.source.attribution["version"]},
-        "ecgqa": {"fingerprint": copy.fingerprint(task.wording, task.split), "wording": task.wording, "split": task.split}
+        "ecgqa": {
+            "fingerprint": copy.fingerprint(task.wording, task.split),
+            "wording": task.wording,
+            "split": task.split,
+        }
         | copy.missing(samples, task.split),
         "n_questions": truth.height,
         "n_asked_once": truth["question_id"].n_unique(),
@@ -171,7 +181,7 @@ def _about(
         "clean": {str(name): int(count) for name, count in of_types.iter_rows()},
         "missing_types": [name for name in task.question_types if name not in types],
         "left_out": dict(dropped),
-        "odd": dict(notes),
+        "odd": dict(notes) | ({} if copy.has_options else {NO_OPTIONS: truth.height}),
         "scorings": SCORINGS,
     }
 
@@ -200,10 +210,10 @@ def _priors(copy: EcgQa, task: ChoicesTask, data: Data) -> dict[str, Any]:
 
 
 def priors(questions: Questions) -> dict[str, tuple[tuple[str, ...], tuple[float, ...]]]:
-    """The most frequent training answer of the template that the options allow; where there is none, the first option."""
+    """The most frequent training answer of the template that the options allow, else none or the first option."""
     known: Mapping[str, Counter[tuple[str, ...]]] = questions.priors["answers"]
     templates = dict(questions.truth.select("question_id", "template").iter_rows())
-    found = {}
+    found: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {}
     for question_id, options in questions.asked.select("question_id", "options").iter_rows():
         fitting = {
             answer: count
@@ -261,7 +271,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
             "kind": "choices",
             "headline": headline,
             "unparsed": {
-                reading: float(table[f"parsed_{reading}"].is_null().mean() or 0) if texts.height else None
+                reading: table[f"parsed_{reading}"].null_count() / table.height if texts.height else None
                 for reading in ("strict", "lenient")
             },
             "failed": int((table["status"] != "answered").fill_null(True).sum()),

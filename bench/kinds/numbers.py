@@ -34,7 +34,7 @@ def build(loaded: LoadedTask, data: Data, ask: str, limit: int | None) -> Questi
     if provider is None:
         have = ", ".join(data.measured) or "none"
         raise TaskError(
-            f"{task.id} needs measurements of {' or '.join(task.providers)} (found: {have}); give a Parquet or CSV table"
+            f"{task.id} needs measurements of {' or '.join(task.providers)} (found: {have}); give a table (Parquet, CSV)"
             " with --measurements FILE, such as a corpus's measurements.parquet"
         )
     table = data.measured[provider]
@@ -47,7 +47,9 @@ def build(loaded: LoadedTask, data: Data, ask: str, limit: int | None) -> Questi
         what = "column" if not readings else f"ECG of test fold {', '.join(map(str, task.test_folds))}"
         raise TaskError(f"{task.id}: the measurements of {provider} have no {what} of this task")
     parts = [_asked(test, reading.name, task, place) for place, reading in enumerate(readings)]
-    rows = pl.concat(parts).filter(pl.col("value").is_not_null()).sort("row", "reading_place").drop("reading_place", "row")
+    rows = (
+        pl.concat(parts).filter(pl.col("value").is_not_null()).sort("row", "reading_place").drop("reading_place", "row")
+    )
     asked = with_ids(rows)
     known = {reading.name: int(rows.filter(pl.col("reading") == reading.name).height) for reading in readings}
     return Questions(
@@ -122,9 +124,7 @@ def priors(questions: Questions) -> dict[str, tuple[tuple[str, ...], tuple[float
     """The median of the training ECGs; 0 where none has the measurement."""
     median = questions.priors["median"]
     columns = questions.truth.select("question_id", "reading", "unit").iter_rows()
-    return {
-        question_id: ((_text(median.get(reading) or 0.0, unit),), ()) for question_id, reading, unit in columns
-    }
+    return {question_id: ((_text(median.get(reading) or 0.0, unit),), ()) for question_id, reading, unit in columns}
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -138,9 +138,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
     off = {reading: _off(table, truth, f"number_{reading}") for reading in ("strict", "lenient")}
     tolerance = table["tolerance"].to_numpy() + 1e-9  # a value at the limit is within, whatever its last binary digit
     right = {reading: np.isfinite(error) & (error <= tolerance) for reading, error in off.items()}
-    bootstrap = PatientBootstrap(
-        table["patient_id"].to_numpy(), n_resamples=settings.n_resamples, seed=settings.seed
-    )
+    bootstrap = PatientBootstrap(table["patient_id"].to_numpy(), n_resamples=settings.n_resamples, seed=settings.seed)
     rates = score_answers(
         right["strict"],
         right["lenient"],

@@ -63,7 +63,9 @@ def _members(loaded: LoadedTask, task: StatementsTask, data: Data) -> dict[str, 
         known = set(statements["code"])
         unknown = [code for code in task.classes.codes if code not in known]
         if unknown:
-            raise TaskError(f"{loaded.where}: classes.codes: {', '.join(unknown)}: not a statement of {data.source.name}")
+            raise TaskError(
+                f"{loaded.where}: classes.codes: {', '.join(unknown)}: not a statement of {data.source.name}"
+            )
         return {code: [code] for code in task.classes.codes}
     wanted = pl.col("kinds").list.set_intersection(list(task.classes.kinds)).list.len() > 0
     chosen = statements.filter(wanted).with_columns(
@@ -93,7 +95,8 @@ def _names(code: str, task: StatementsTask, data: Data, members: Mapping[str, li
 def _class_labels(task: StatementsTask, data: Data, members: Mapping[str, list[str]]) -> pl.DataFrame:
     """Columns ecg_id, class, counts: each class an ECG has, and whether it counts under likelihood-50."""
     codes = pl.DataFrame(
-        {"class": list(members), "code": list(members.values())}, schema={"class": pl.String, "code": pl.List(pl.String)}
+        {"class": list(members), "code": list(members.values())},
+        schema={"class": pl.String, "code": pl.List(pl.String)},
     ).explode("code")
     only_diagnostic = task.classes.kinds == ("diagnostic",)
     surely = pl.col("likelihood") >= 50
@@ -106,7 +109,9 @@ def _class_labels(task: StatementsTask, data: Data, members: Mapping[str, list[s
     )
 
 
-def _ecgs_of(loaded: LoadedTask, task: StatementsTask, data: Data, limit: int | None) -> tuple[pl.DataFrame, dict[str, int]]:
+def _ecgs_of(
+    loaded: LoadedTask, task: StatementsTask, data: Data, limit: int | None
+) -> tuple[pl.DataFrame, dict[str, int]]:
     role = (
         pl.when(pl.col("strat_fold").is_in(task.test_folds))
         .then(pl.lit("test"))
@@ -319,8 +324,8 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
     for rule in task.label_rules:
         targets = target_matrix(test.ecgs, classes, rule)
         thresholds, why = _thresholds(held_out, classes, rule)
-        labelled = targets.any(1)
-        frequent = targets.sum(0) >= least
+        labelled: Bools = np.asarray(targets.any(1))
+        frequent: Bools = np.asarray(targets.sum(0) >= least)
         for records, rows in (("whole", np.ones_like(labelled)), ("labelled", labelled)):
             for which, columns in (("all", np.ones_like(frequent)), (f"at least {least} positives", frequent)):
                 about = {"rule": rule, "records": records, "classes": which, "n_classes": int(columns.sum())}
