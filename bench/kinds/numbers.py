@@ -34,8 +34,8 @@ def build(loaded: LoadedTask, data: Data, ask: str, limit: int | None) -> Questi
     if provider is None:
         have = ", ".join(data.measured) or "none"
         raise TaskError(
-            f"{task.id} needs measurements of {' or '.join(task.providers)} (found: {have}); give a table (Parquet, CSV)"
-            " with --measurements FILE, such as a corpus's measurements.parquet"
+            f"{task.id} needs measurements of {' or '.join(task.providers)} (found: {have}); give a table with"
+            " --measurements FILE, such as a corpus's measurements.parquet"
         )
     table = data.measured[provider]
     readings = [reading for reading in task.readings if reading.name in table.columns]
