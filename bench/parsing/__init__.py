@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from ecglm.bench.parsing.answers import OptionReader, Parsed, parse_answer
+from ecglm.bench.parsing.answers import OptionReader, Parsed, ParsingError, parse_answer
 from ecglm.bench.parsing.numbers import ParsedNumber, parse_number
 
-__all__ = ["OptionReader", "Parsed", "ParsedNumber", "parse_answer", "parse_number"]
+__all__ = ["OptionReader", "Parsed", "ParsedNumber", "ParsingError", "parse_answer", "parse_number"]

@@ -64,7 +64,7 @@ class Words(NamedTuple):
 
 
 def visible(text: str) -> str:
-    """Compatibility characters (full width, Roman numerals) replaced, invisible ones dropped, quotes and dashes plain."""
+    """Full-width letters and Roman numerals made plain, quotes and dashes too; invisible characters dropped."""
     return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_TYPOGRAPHY)
 
 
