@@ -366,7 +366,7 @@ class _Prepared:
         denied = {place for mention in explicit if mention.polarity == "denied" for place in mention.options}
         if "hedges" in cues:
             return self._undecided("contradiction" if asserted else "hedged")
-        none = any(_says_none(found, sentence) for sentence in told)
+        none = any(_says_none(sentence) for sentence in told)
         if asserted:
             if asserted & denied or (none and asserted != {self.none}):
                 return _Found(None, "contradiction")
@@ -495,13 +495,14 @@ def _only_denies(sentence: Sentence) -> bool:
     return False
 
 
-def _says_none(found: Words, sentence: Sentence) -> bool:
+def _says_none(sentence: Sentence) -> bool:
     """`none`, `neither`, `nothing` without a name that it belongs to."""
+    last_name = max((mention.unit for mention in sentence.mentions), default=-1)
+    of_kind = _denies_kind(sentence)
     for place, unit in enumerate(sentence.units):
         if "none" not in unit.cues or unit.cues & {"none_of_rest", "no_denial"}:
             continue
-        named = any(other.named for other in sentence.units[place + 1 :])
-        if "denied_after" not in unit.cues or not (named or _denies_kind(sentence)):
+        if "denied_after" not in unit.cues or not (last_name > place or of_kind):
             return True
     return False
 

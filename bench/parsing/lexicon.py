@@ -18,14 +18,12 @@ class Phrases(Generic[_Value]):
     """Phrases with a value each; finds the longest one that starts at a word."""
 
     def __init__(self) -> None:
-        self._by_first: dict[str, list[tuple[tuple[str, ...], _Value]]] = {}
+        self._lengths: dict[str, tuple[int, ...]] = {}
         self._values: dict[tuple[str, ...], _Value] = {}
 
     def __setitem__(self, phrase: tuple[str, ...], value: _Value) -> None:
-        known = self._by_first.setdefault(phrase[0], [])
-        known[:] = [entry for entry in known if entry[0] != phrase]
-        known.append((phrase, value))
-        known.sort(key=lambda entry: -len(entry[0]))
+        lengths = {*self._lengths.get(phrase[0], ()), len(phrase)}
+        self._lengths[phrase[0]] = tuple(sorted(lengths, reverse=True))
         self._values[phrase] = value
 
     def get(self, phrase: tuple[str, ...]) -> _Value | None:
@@ -34,16 +32,12 @@ class Phrases(Generic[_Value]):
 
     def at(self, tokens: Sequence[Token], start: int) -> tuple[int, _Value] | None:
         """Length and value of the longest phrase that begins at word `start`; none goes across a paragraph."""
-        for phrase, value in self._by_first.get(tokens[start].form, ()):
-            stop = start + len(phrase)
-            if stop > len(tokens):
+        for length in self._lengths.get(tokens[start].form, ()):
+            if start + length > len(tokens):
                 continue
-            found = tokens[start:stop]
-            if all(
-                token.form == word and (place == 0 or not _separates(token.gap))
-                for place, (token, word) in enumerate(zip(found, phrase, strict=True))
-            ):
-                return len(phrase), value
+            value = self._values.get(tuple(token.form for token in tokens[start : start + length]))
+            if value is not None and not any(_separates(token.gap) for token in tokens[start + 1 : start + length]):
+                return length, value
         return None
 
 
