@@ -37,7 +37,7 @@ from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.errors import ModelError, RunError, TaskError
 
 FORMAT = 1
-RUN, SCORES, ANSWERS, TASKS = "run.json", "scores.json", "answers.parquet", "tasks"
+RUN, SCORES, ANSWERS, KEYS, TASKS = "run.json", "scores.json", "answers.parquet", "keys.parquet", "tasks"
 _LIBRARIES = ("ecglm", "numpy", "polars", "pyarrow", "scikit-learn", "scipy", "wfdb", "xxhash")
 
 
@@ -282,7 +282,7 @@ def _items(asked: pl.DataFrame, data: Data) -> Iterator[Item]:
 
 def _write_keys(out: Path, keys: Mapping[str, str]) -> None:
     table = pl.DataFrame({"question_id": list(keys), "key": list(keys.values())})
-    _replace(out / TASKS / "keys.parquet", lambda path: table.write_parquet(path))
+    _replace(out / KEYS, lambda path: table.write_parquet(path))
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------
@@ -317,10 +317,10 @@ def read_run(out: Path) -> dict[str, Any]:
 def load_raw(out: Path) -> pl.DataFrame:
     """The raw answers of a run, from its journal."""
     try:
-        table = pl.read_parquet(out / TASKS / "keys.parquet")
+        table = pl.read_parquet(out / KEYS)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(
-            f"{out / TASKS / 'keys.parquet'}: cannot be read ({error}); run the same command again"
+            f"{out / KEYS}: cannot be read ({error}); run the same command again"
         ) from error
     return answer_table(read_journal(out / NAME), dict(table.select("question_id", "key").iter_rows()))
 
@@ -368,14 +368,14 @@ def _score_folder(out: Path, settings: Settings, tell: Progress) -> dict[str, An
         )
         tables.append(answers.with_columns(pl.lit(each.id).alias("task")))
     tell("scoring", len(questions), len(questions))
-    table = _answers(pl.concat(tables))
+    table = _answers(pl.concat(tables).filter(pl.col("status").is_not_null()))
     _replace(out / ANSWERS, lambda path: table.write_parquet(path))
     _write_json(out / SCORES, scores)
     return scores
 
 
 def _answers(table: pl.DataFrame) -> pl.DataFrame:
-    """answers.parquet: one row per question, whichever tasks ask it."""
+    """answers.parquet: one row per question that was asked, whichever tasks ask it."""
     tasks = table.group_by("question_id", maintain_order=True).agg(pl.col("task").alias("tasks"))
     table = table.drop("task").unique("question_id", keep="first", maintain_order=True)
     return table.join(tasks, on="question_id", how="left", maintain_order="left").select(

@@ -203,7 +203,7 @@ def test_a_list_question_names_every_class_once(whole: Data) -> None:
 
 
 def test_a_part_of_the_dataset_without_test_ecgs_is_refused(ptbxl_like: Any) -> None:
-    with pytest.raises(TaskError, match="no ECG of .* is in test fold 10"):
+    with pytest.raises(TaskError, match=r"no ECG of .* is in test fold 10"):
         questions_of("ptbxl-all", Data(ptbxl_like({"strat_fold": "3"})))
 
 
@@ -265,7 +265,9 @@ def test_a_choose_question_offers_the_two_options_it_names() -> None:
 
     two = ("supraventricular extrasystoles", "ventricular extrasystoles")
     assert chosen("?", list(two)) == ((*two, "none"), None)
-    asked = "Which kind of extra systoles does this ECG show, Ventricular extrasystoles or supraventricular extrasystoles?"
+    asked = (
+        "Which kind of extra systoles does this ECG show, Ventricular extrasystoles or supraventricular extrasystoles?"
+    )
     assert chosen(asked, None) == ((*two, "none"), None)
     found, odd = chosen("Which, ventricular extrasystoles or ventricular ventricular extrasystoles?", None)
     assert found == options[37]

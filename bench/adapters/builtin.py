@@ -87,7 +87,9 @@ def _knowing(item: Item, right_options: tuple[str, ...], *, right: bool) -> Answ
     if not item.options:
         if right:
             return Answer(item.id, right_options[0])
-        return Answer(item.id, f"{float(right_options[0].split()[0]) * 2 + 1000:g} {item.unit or ''}".strip())
+        value = float(right_options[0].split()[0])
+        wrong = (value + 360) % 360 - 180 if item.unit == "°" else 2 * value + 1000  # the opposite direction
+        return Answer(item.id, f"{wrong:g} {item.unit or ''}".strip())
     scores = [float((option in right_options) == right) for option in item.options]
     told = tuple(option for option, score in zip(item.options, scores, strict=True) if score)
     if not right and not item.multiple:
