@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ecglm.bench.parsing import OptionReader, Parsed, ParsingError, parse_answer, parse_number
@@ -89,6 +89,7 @@ texts = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(text=texts, choice=st.sampled_from(OPTION_SETS))
 def test_a_reading_holds_only_options_in_their_order_and_strict_is_lenient(
     text: str, choice: tuple[list[str], bool]
@@ -104,6 +105,7 @@ def test_a_reading_holds_only_options_in_their_order_and_strict_is_lenient(
     assert found == OptionReader(options, multiple=multiple).parse(text)
 
 
+@settings(deadline=None)
 @given(choice=st.sampled_from(OPTION_SETS), data=st.data())
 def test_every_set_of_options_joined_by_commas_is_read_back(
     choice: tuple[list[str], bool], data: st.DataObject
@@ -117,6 +119,7 @@ def test_every_set_of_options_joined_by_commas_is_read_back(
     assert found.strict == found.lenient == tuple(option for option in options if option in chosen)
 
 
+@settings(deadline=None)
 @given(text=texts, unit=st.sampled_from(("ms", "s", "bpm", "mV", "µV", "mm", "°", "%")))
 def test_a_number_read_is_finite_and_strict_is_lenient(text: str, unit: str) -> None:
     found = parse_number(text, unit)
@@ -124,6 +127,7 @@ def test_a_number_read_is_finite_and_strict_is_lenient(text: str, unit: str) -> 
     assert found.lenient is None or math.isfinite(found.lenient)
 
 
+@settings(deadline=None)
 @given(value=st.integers(-999_999, 999_999), decimals=st.integers(0, 3), comma=st.booleans())
 def test_a_number_written_is_read_back(value: int, decimals: int, comma: bool) -> None:
     assume(not (comma and decimals == 3 and 1000 <= abs(value) < 1_000_000))  # then the comma separates thousands

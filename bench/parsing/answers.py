@@ -23,6 +23,7 @@ _REMEMBERED = 4096
 _SEPARATORS = frozenset(",;\n•|/&+[]")
 _NEGATING = frozenset("?¿≠¬✗✘❌👎☐☒")
 _MAX_LETTERS = 10
+_MANY_LEADS = 6
 _LETTER_FIRST = re.compile(
     r"^\W{0,8}(?:option|choice)?\W{0,3}(?:\((?P<closed>[a-j])\)|\[(?P<square>[a-j])\]|(?P<open>[a-j])[).\]])(?=\W|$)",
     re.I,
@@ -367,6 +368,8 @@ class _Prepared:
         if "hedges" in cues:
             return self._undecided("contradiction" if asserted else "hedged")
         none = any(_says_none(sentence) for sentence in told)
+        if self.leads:
+            asserted -= {place for sentence in told for place in _left_out(sentence)}
         if asserted:
             if asserted & denied or (none and asserted != {self.none}):
                 return _Found(None, "contradiction")
@@ -518,6 +521,15 @@ def _denies_kind(sentence: Sentence) -> bool:
             if "nothing_of_kind" in other.cues:
                 return True
     return False
+
+
+def _left_out(sentence: Sentence) -> set[int]:
+    """The leads behind `except` in `all leads except V1`."""
+    groups = [mention.unit for mention in sentence.mentions if len(mention.options) >= _MANY_LEADS]
+    start = min(groups, default=len(sentence.units))
+    behind = (place for place, unit in enumerate(sentence.units) if place > start and "exceptions" in unit.cues)
+    first = next(behind, len(sentence.units))
+    return {place for mention in sentence.mentions if mention.unit > first for place in mention.options}
 
 
 def _leaves_open(sentence: Sentence) -> bool:
