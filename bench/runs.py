@@ -319,9 +319,7 @@ def load_raw(out: Path) -> pl.DataFrame:
     try:
         table = pl.read_parquet(out / KEYS)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(
-            f"{out / KEYS}: cannot be read ({error}); run the same command again"
-        ) from error
+        raise RunError(f"{out / KEYS}: cannot be read ({error}); run the same command again") from error
     return answer_table(read_journal(out / NAME), dict(table.select("question_id", "key").iter_rows()))
 
 
@@ -428,7 +426,22 @@ def _locked(out: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(f"{out}: another process is writing here; wait for it or choose another --out") from error
-        yield
+        try:
+            yield
+        finally:
+            if not (out / RUN).exists():
+                _leave_nothing(out)
+
+
+def _leave_nothing(out: Path) -> None:
+    """Removes a folder in which no run came to be; what a model printed is kept."""
+    log = out / "model.log"
+    if log.exists() and not log.stat().st_size:
+        log.unlink()
+    if not log.exists():
+        (out / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            out.rmdir()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
