@@ -12,7 +12,7 @@ from ecglm.bench.parsing.leads import lead_options, lead_spans
 from ecglm.bench.parsing.lexicon import Phrases, Target, cue_phrases, option_names, tables
 from ecglm.bench.parsing.marked import json_answer, marked_parts, plain_markup, without_thoughts
 from ecglm.bench.parsing.reading import Mention, Sentence, Unit, sentences, units
-from ecglm.bench.parsing.text import Token, Words, forms, visible, words
+from ecglm.bench.parsing.text import Token, Words, first_word, forms, visible, words
 from ecglm.synth.errors import ECGLMError
 
 MAX_CHARS = 20_000
@@ -89,6 +89,7 @@ class OptionReader:
             seen[key] = option
         self._exact = {option.casefold(): place for place, option in enumerate(self.options)}
         self._by_length = sorted(range(len(self.options)), key=lambda place: -len(self._plain[place].tokens))
+        self._first_words = {plain.tokens[0].plain for plain in self._plain}
         self._max_exact = 4 * sum(map(len, self.options)) + 200
         self._prepared: _Prepared | None = None
         self._remembered: dict[str, Parsed] = {}
@@ -127,9 +128,12 @@ class OptionReader:
 
     def _strict(self, text: str) -> list[int] | None:
         """The options that the text is a list of, and nothing else."""
-        found = _plain_words(text)
+        shown = visible(text)
+        if first_word(shown) not in self._first_words:
+            return None
+        found = words(shown, lenient=False)
         tokens = found.tokens
-        if not tokens or any(_NEGATING & set(gap) for gap in (*(token.gap for token in tokens), found.tail)):
+        if any(_NEGATING & set(gap) for gap in (*(token.gap for token in tokens), found.tail)):
             return None
         places: list[int] = []
         start = 0
@@ -230,7 +234,7 @@ class _Prepared:
         if (answer := json_answer(without_thoughts(text))) is not None:
             return self._part(visible(answer))
         text = self._clean(text)
-        if not words(text, lenient=False).tokens:
+        if not first_word(text):
             return _Found(None, "empty")
         return self._marked(text, conclusions=True) or self._part(text)
 

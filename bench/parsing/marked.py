@@ -22,7 +22,7 @@ _RANKS = (
         r"\b(?:answer|choice|response|antwort|svar|svaret)[ \t]*"
         r"(?:\bis\b|\bwould be\b|\blautet\b|\bist\b|\bär\b|[:=]|-|\n)[\s:=-]*"
         r"|\b(?:correct|right|best) option is\b[\s:]*"
-        r"|^[ \t#>]*(?:assistant|a)[ \t]*:[ \t]*",
+        r"|^[ \t#>]*(?:assistant|a)[ \t]?:[ \t]*",
         re.IGNORECASE | re.MULTILINE,
     ),
 )
@@ -30,6 +30,12 @@ _CONCLUSION = re.compile(
     r"\b(?:therefore|thus|hence|in conclusion|conclusion|in summary|to conclude|overall|daher|somit|fazit)\b[\s:,]*"
     r"|(?:^|[.,;:\n])[ \t]*so\b[ \t,]*(?!far\b)",
     re.IGNORECASE,
+)
+# A text without these needs no search: substrings are found ten times as fast as patterns.
+_HINTS = (
+    ("final", "endgültig", "slutgiltig"),
+    ("answer", "choice", "respon", "antwort", "svar", "option", "assistant", "a:", "a\t:", "a :"),
+    ("therefore", "thus", "hence", "conclu", "summary", "overall", "daher", "somit", "fazit", "so"),
 )
 
 
@@ -91,14 +97,18 @@ def _as_text(value: Any) -> str:
 
 def marked_parts(text: str, *, conclusions: bool) -> list[list[Part]]:
     """The parts marked as the answer, the strongest kind of mark first, `conclusions` such as "therefore" last."""
-    kinds = [_enclosed(text)]
-    for pattern in _RANKS:
+    folded = text.casefold()
+    kinds = [_enclosed(text)] if "answer>" in folded or _BOXED in text else []
+    for pattern, hints in zip(_RANKS, _HINTS, strict=False):
+        if not any(hint in folded for hint in hints):
+            continue
         found = list(pattern.finditer(text))
         ends = [*(match.start() for match in found), len(text)][1:]
         kinds.append([_part(text[match.end() : end]) for match, end in zip(found, ends, strict=True)])
-    *_, last = (None, *_CONCLUSION.finditer(text))
-    if conclusions and last is not None:
-        kinds.append([_part(text[last.end() :])])
+    if conclusions and any(hint in folded for hint in _HINTS[-1]):
+        *_, last = (None, *_CONCLUSION.finditer(text))
+        if last is not None:
+            kinds.append([_part(text[last.end() :])])
     return [kind for kind in kinds if kind]
 
 

@@ -93,6 +93,12 @@ def words(text: str, *, lenient: bool) -> Words:
     return Words(tokens, held + text[end:])
 
 
+def first_word(text: str) -> str:
+    """The first word of a text as `Token.plain` has it; empty where there is no word."""
+    found = _WORD.search(text)
+    return found[0].casefold() if found else ""
+
+
 def forms(text: str) -> tuple[str, ...]:
     """The lenient forms of a phrase."""
     return tuple(token.form for token in words(visible(text), lenient=True).tokens)
