@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from itertools import combinations, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -600,3 +603,14 @@ def test_two_models_share_a_group_exactly_if_no_test_tells_them_apart(centres: l
     tests = [compare(values[a], values[b], resamples[a], resamples[b]).p_value for a, b in pairs]
     for (first, second), adjusted in zip(pairs, holm([float(p or 0) for p in tests]), strict=True):
         assert any(first in group and second in group for group in groups) == (adjusted > 0.05)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_scoring_runs_and_agrees_with_scikit_learn() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "scoring.py"
+    sizes = ("--records", "400", "--patients", "300", "--classes", "3", "--resamples", "20", "--workers", "1")
+    run = subprocess.run([sys.executable, script, *sizes, "--json"], capture_output=True, text=True, check=True)
+    content = json.loads(run.stdout)
+    assert content["largest_difference"] <= EXACT
+    assert content["scoring"][0]["seconds"] > 0
+    assert content["reading"]["answers"] == 400

@@ -203,14 +203,14 @@ class _Parts:
             self.unavailable[name] = f"{name} not available: no class of these records defines it"
             return
         self.metrics[name] = estimate(value, resamples, self.level)
-        self.resamples[name] = resamples
+        if len(resamples):
+            self.resamples[name] = resamples
 
     def rank(self, scores: Floats, workers: int | None) -> None:
         self.auc, self.precision = auc_by_class(self.truth, scores), average_precision_by_class(self.truth, scores)
         self.auc_drawn = bootstrap_auc(self.truth, scores, self.bootstrap, workers=workers)
         self.add("macro_auc", _mean(self.auc), _mean_of_rows(self.auc_drawn))
-        none = np.full(self.bootstrap.n_resamples, np.nan)
-        self.add("macro_average_precision", _mean(self.precision), none)
+        self.add("macro_average_precision", _mean(self.precision), np.empty(0))
         best = fmax(self.truth, scores, self.bootstrap)
         self.add("fmax", best.value, best.resamples)
         self.fmax_threshold = best.threshold

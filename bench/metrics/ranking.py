@@ -18,6 +18,8 @@ from ecglm.bench.metrics.bootstrap import PatientBootstrap
 from ecglm.bench.metrics.inputs import Bools, Floats, Whole
 
 _BLOCK_BYTES = 32 * 2**20
+_EXACT_IN_SINGLE = 2**22
+"""Up to so many records, sums of draws are whole numbers that single precision holds exactly."""
 
 
 def auc_by_class(targets: Bools, scores: Floats, weights: Floats | None = None) -> Floats:
@@ -80,7 +82,7 @@ def _runs(labels: Bools, scores: Floats, patients: Whole, n_patients: int) -> _R
     def of(wanted: Bools) -> Any:
         pointers = np.r_[0, np.cumsum(np.bincount(run_of_record[wanted], minlength=n_runs))]
         columns = patients[order[wanted]].astype(np.int32)
-        values = np.ones(len(columns), dtype=np.float32)
+        values = np.ones(len(columns), dtype=np.float32 if len(labels) <= _EXACT_IN_SINGLE else np.float64)
         return csr_array((values, columns, pointers.astype(np.int32)), shape=(n_runs, n_patients))
 
     return _Runs(order, of(ordered), of(~ordered), n_runs)

@@ -118,6 +118,7 @@ def _ends(gap: str) -> bool:
 def _decide(sentence: Sentence, number: int) -> None:
     """Polarity of every name of a sentence: what stands before it in its clause, then what stands behind it."""
     denied = possible = False
+    told = ""  # what the denial is of: nothing yet, something (`no P waves`), or evidence, which cannot point elsewhere
     for place, unit in enumerate(sentence.units):
         if denied and place and _stops(sentence.units, place):
             denied = False
@@ -125,10 +126,17 @@ def _decide(sentence: Sentence, number: int) -> None:
             possible = False
         if "turns" in unit.cues:
             denied = possible = False
+        if "concludes" in unit.cues and told == "something":
+            denied = False
         if "possible_after" in unit.cues:
             possible = True
         elif "denied_after" in unit.cues and "no_denial" not in unit.cues:
             denied = True
+            told = "evidence" if unit.cues & {"denied_verb", "none"} else ""
+        elif unit.cues & {"evidence", "nothing_of_kind"}:
+            told = "evidence"
+        elif not told and not unit.cues:
+            told = "something"
         if not unit.named:
             continue
         polarity: Polarity = "possible" if possible else "denied" if denied else "asserted"
@@ -180,11 +188,10 @@ def _behind(units: list[Unit], place: int) -> Polarity | None:
             if unit.gap.strip(" \"'") not in ("", ",", "/", "&", "-"):
                 return None
             continue
-        if "possible_before" in cues:
-            return "possible"
-        if "denied_before" in cues:
-            # "no A, absent B": the word belongs to the next name if one follows at once
-            return "denied"
+        if cues & {"possible_before", "denied_before"}:
+            if not _is_status(units, unit, verb):
+                return None
+            return "possible" if "possible_before" in cues else "denied"
         if "denied_after" in cues or "no" in cues:
             return "denied" if _denies_back(units, unit, verb) else None
         if "verbs" in cues:
@@ -192,6 +199,19 @@ def _behind(units: list[Unit], place: int) -> Polarity | None:
         elif "yes" in cues or (not verb and not cues & {"adds", "joins"} and ":" in unit.gap):
             return None
     return None
+
+
+def _is_status(units: list[Unit], unit: Unit, verb: bool) -> bool:
+    """Whether `absent` is said of what stands before it: `X is absent in V1`, `X absent`, not `X, absent Y`."""
+    if not verb and "," in unit.gap:
+        return False
+    place = next(number for number, other in enumerate(units) if other is unit)
+    follows = units[place + 1] if place + 1 < len(units) else None
+    return (
+        follows is None
+        or any(mark in follows.gap for mark in ",;:)(")
+        or bool(follows.cues & {"after_status", "adds", "joins", "turns"})
+    )
 
 
 def _denies_back(units: list[Unit], unit: Unit, verb: bool) -> bool:
