@@ -45,14 +45,13 @@ def compare_runs(first: Path, second: Path, settings: Settings) -> dict[str, Any
 
 def _same_questions(task: str, folders: Sequence[Path], abouts: Sequence[dict[str, Any]]) -> None:
     told = [about["tasks"][task] for about in abouts]
-    for folder, about, other in zip(folders[1:], abouts[1:], told[1:], strict=True):
+    for folder, other in zip(folders[1:], told[1:], strict=True):
         if other["questions_fingerprint"] == told[0]["questions_fingerprint"]:
             continue
         counts = f"{told[0]['questions']:,} and {other['questions']:,} questions"
-        ways = f", asked by {abouts[0]['ask']} and by {about['ask']}" if abouts[0]["ask"] != about["ask"] else ""
         raise RunError(
-            f"{folders[0]} and {folder} did not answer the same questions of {task} ({counts}{ways}); run both on the"
-            " same data, with the same --limit and --ask"
+            f"{folders[0]} and {folder} did not answer the same questions of {task} ({counts}); run both on the"
+            " same data, with the same --limit"
         )
 
 

@@ -46,7 +46,14 @@ def published() -> dict[str, Figure]:
 def figures_for(task: str) -> list[dict[str, Any]]:
     """The figures of one task, best first."""
     found = [
-        {"system": f.system, "metric": f.metric, "value": f.values[task], "caveat": f.caveat, "cite": f.cite}
+        {
+            "system": f.system,
+            "metric": f.metric,
+            "value": f.values[task],
+            "caveat": f.caveat,
+            "cite": f.cite,
+            "view": f.view,
+        }
         for f in published().values()
         if task in f.values
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -132,14 +132,17 @@ def prompt_hashes(asked: pl.DataFrame) -> pl.Series:
     return keys.replace_strict(unique, hashes, return_dtype=pl.String) if unique else pl.Series([], dtype=pl.String)
 
 
-def fingerprint_of(asked: pl.DataFrame) -> str:
-    """Hash of the set of test questions: two runs with the same one answered the same questions."""
+def fingerprint_of(questions: Questions) -> str:
+    """Hash of what is decided about which test ECGs: runs with the same one can be compared.
+
+    Of statements that is every (ECG, class), however they were asked; else the questions.
+    """
     digest = xxhash.xxh3_128()
-    for question_id in sorted(asked.filter(pl.col("role") == "test")["question_id"].to_list()):
-        digest.update(question_id.encode())
+    if "classes" in questions.about:
+        ids = questions.truth.filter(pl.col("role") == "test")["ecg_id"].to_list()
+        ids += [row["class"] for row in questions.about["classes"]]
+    else:
+        ids = questions.asked.filter(pl.col("role") == "test")["question_id"].to_list()
+    for each in sorted(ids):
+        digest.update(f"{each}\x1e".encode())
     return digest.hexdigest()
-
-
-def counted(values: Mapping[str, int]) -> str:
-    """`3 a, 2 b`."""
-    return ", ".join(f"{count:,} {name}" for name, count in values.items())

@@ -137,16 +137,20 @@ def _about(config: RunConfig, data: Data, questions: Sequence[Questions], asker:
                 "version": each.loaded.task.version,
                 "fingerprint": each.loaded.fingerprint,
                 "questions": each.asked.filter(pl.col("role") == "test").height,
-                "questions_fingerprint": fingerprint_of(each.asked),
+                "questions_fingerprint": fingerprint_of(each),
                 "leakage": leakage(each.asked, data.ecgs, trained_on),
             }
             for each in questions
         },
         "limit": config.limit,
-        "data": data.fingerprint() | ({"ecgqa": True} if config.ecgqa else {}),
+        "data": data.fingerprint() | {"ecgqa": _ecgqa_fingerprints(questions)},
         "with_measurements": config.with_measurements,
         "versions": {name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
+
+
+def _ecgqa_fingerprints(questions: Sequence[Questions]) -> dict[str, str]:
+    return {each.id: each.about["ecgqa"]["fingerprint"] for each in questions if "ecgqa" in each.about}
 
 
 def _version(name: str) -> str:
@@ -251,7 +255,9 @@ def _keys(asked: pl.DataFrame, data: Data, asker: Asker) -> dict[str, str]:
     digests = _signal_digests(asked, data) if about.reads_signals else {}
     texts = {e: r.measurements for e, r in data.recordings(asked["ecg_ids"].explode().unique().to_list()).items()}
     told = {ecg_id: f"{digests.get(ecg_id, '')}\x1e{texts[ecg_id] or ''}" for ecg_id in texts}
-    model = f"{about.name}\x1e{about.fingerprint}\x1e{data.ecgs['sampling_hz'][0]}"
+    # a model that looks at no waveform is one of ours, and its answers follow from the data
+    looks_at = str(data.ecgs["sampling_hz"][0]) if about.reads_signals else json.dumps(data.fingerprint())
+    model = f"{about.name}\x1e{about.fingerprint}\x1e{looks_at}"
     keys = {}
     for question_id, ecg_ids, codes, unit in asked.select("question_id", "ecg_ids", "codes", "unit").iter_rows():
         text = "\x1f".join((model, question_id, *codes, unit or "", *(told[ecg_id] for ecg_id in ecg_ids)))

@@ -24,6 +24,9 @@ ANSWERS: dict[str, Any] = {
 }
 """Raw answers as the journal keeps them."""
 
+NONE = "none"
+"""The strict answer to a question with several right options, of which none may hold; the question says so."""
+
 _UNITS = {"/min": "bpm", "°": "°", "ms": "ms", "mV": "mV", "s": "s"}
 """Unit of a measurement → what `parse_number` calls it."""
 
@@ -65,7 +68,8 @@ def _parsed(table: pl.DataFrame) -> pl.DataFrame:
     for text, options, multiple, unit in keys.iter_rows():
         if options:
             found = parse_answer(text, tuple(options), multiple=multiple)
-            rows.append({"strict": found.strict, "lenient": found.lenient, "reason": found.reason})
+            strict = () if found.lenient == () and text.strip(" .\n").casefold() == NONE else found.strict
+            rows.append({"strict": strict, "lenient": found.lenient, "reason": found.reason})
         else:
             number = parse_number(text, _UNITS.get(unit, unit))
             rows.append({"number": number.strict, "number_lenient": number.lenient, "reason": number.reason})

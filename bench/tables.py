@@ -58,7 +58,7 @@ def _task(task: str, content: dict[str, Any]) -> str:
     if content["failures"]:
         told = ", ".join(f"{count:,} {name}" for name, count in content["failures"].items())
         lines.append(f"  without an answer, or cut: {told}; a question without an answer counts as wrong")
-    lines += published_lines(task)
+    lines += published_lines(task, content=content)
     return "\n".join(lines)
 
 
@@ -233,13 +233,31 @@ def _numbers(content: dict[str, Any]) -> list[str]:
     return [*lines, table(headers, rows)]
 
 
-def published_lines(task: str, metric: str | None = None) -> list[str]:
-    """Published figures of a task, of one metric if it is given, and their caveats."""
+def published_lines(task: str, metric: str | None = None, content: dict[str, Any] | None = None) -> list[str]:
+    """Published figures of a task, of one metric if it is given, beside ours, with their caveats."""
     figures = [each for each in figures_for(task) if metric in (None, each["metric"])]
     if not figures:
         return []
-    rows = [[each["metric"], figure(each["value"]), each["system"], each["caveat"], each["cite"]] for each in figures]
-    return ["  published, not measured here:", table(["metric", "value", "system", "caveat", "source"], rows, "    ")]
+    ours = [[] if content is None else [interval(_nearest(content, each))] for each in figures]
+    rows = [
+        [each["metric"], figure(each["value"]), *own, each["system"], each["caveat"], each["cite"]]
+        for each, own in zip(figures, ours, strict=True)
+    ]
+    headers = ["metric", "value", *["ours, nearest"] * (content is not None), "system", "caveat", "source"]
+    return ["  published, not measured here:", table(headers, rows, "    ")]
+
+
+def _nearest(content: dict[str, Any], published: dict[str, Any]) -> dict[str, Any] | None:
+    """Our score that is counted most like a published one."""
+    if content["kind"] != "statements":
+        return dict(content["headline"])
+    for view in content["views"]:
+        if all(view[key] == value for key, value in published["view"].items()):
+            for name in ("scores", "strict"):
+                found = view.get(name, {}).get("metrics", {}).get(published["metric"])
+                if found:
+                    return dict(found)
+    return None
 
 
 def arrays_text(content: dict[str, Any]) -> str:

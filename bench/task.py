@@ -130,7 +130,7 @@ class StatementsTask(_Task):
     classes: Classes
     names: dict[str, ClassName] = Field(default_factory=dict)
     question: Words = "Does this ECG show {phrase}?"
-    list_question: Words = "Which of these does this ECG show?"
+    list_question: Words = "Which of these does this ECG show? Answer none if it shows none of them."
     label_rules: tuple[Literal["presence", "likelihood-50"], ...] = ("presence", "likelihood-50")
     min_positives: Annotated[int, Field(ge=1)] = 10
     test_folds: tuple[Fold, ...] = (10,)

@@ -389,6 +389,35 @@ def test_runs_on_other_questions_are_not_compared(
         compare_runs(finished["random"].out, tmp_path / "form", FEW)
 
 
+def test_ways_of_asking_can_be_compared(simulated_bench: Path, tmp_path: Path) -> None:
+    for ask in ("statement", "list"):
+        for model in ("oracle", "majority"):
+            config = {"ptbxl": simulated_bench / "ecgs", "settings": FEW, "ask": ask}
+            run(RunConfig(model, ("ptbxl-superdiagnostic",), tmp_path / f"{model}-{ask}", **config))
+    for model in ("oracle", "majority"):
+        made = compare_runs(tmp_path / f"{model}-statement", tmp_path / f"{model}-list", FEW)
+        task = made["tasks"]["ptbxl-superdiagnostic"]
+        assert task["difference"]["value"] == 0.0
+        assert task["mcnemar"]["only_first"] == task["mcnemar"]["only_second"] == 0
+    listed = pl.read_parquet(tmp_path / "oracle-list" / "answers.parquet").filter(pl.col("role") == "test")
+    empty = listed.filter(pl.col("raw_answer") == "none")
+    assert empty.height > 0, "some ECG has no label of the task"
+    assert empty["parsed_strict"].to_list() == [[]] * empty.height
+
+
+def test_answers_of_the_built_in_models_follow_the_labels(simulated_bench: Path, tmp_path: Path) -> None:
+    import shutil
+
+    ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
+    config = RunConfig("oracle", ("ptbxl-superdiagnostic",), tmp_path / "a", ptbxl=ecgs, settings=FEW)
+    first = run(config)
+    database = ecgs / "ptbxl_database.csv"
+    database.write_text(database.read_text().replace("'NORM'", "'IMI'"))
+    again = run(config)
+    assert again.reused == 0
+    assert headline(first, "ptbxl-superdiagnostic") == headline(again, "ptbxl-superdiagnostic") == 1.0
+
+
 def test_a_leaderboard_ranks_and_groups(finished: dict[str, RunResult]) -> None:
     names = ("adversary", "random", "majority", "oracle")
     board = leaderboard([finished[name].out for name in names], Settings(n_resamples=400))
@@ -399,6 +428,16 @@ def test_a_leaderboard_ranks_and_groups(finished: dict[str, RunResult]) -> None:
     assert any({"random", "majority"} <= set(group) for group in ranks["groups"])
     with pytest.raises(RunError, match="named twice"):
         leaderboard([finished["oracle"].out, finished["oracle"].out], FEW)
+
+
+def test_without_resamples_there_are_values_and_no_intervals(simulated_bench: Path, tmp_path: Path) -> None:
+    data = {"ptbxl": simulated_bench / "ecgs", "ecgqa": simulated_bench / "ecgqa", "settings": Settings(n_resamples=0)}
+    result = run(RunConfig("oracle", TASKS, tmp_path / "a", **data))
+    for task in TASKS:
+        headline = result.scores["tasks"][task]["headline"]
+        assert headline["value"] == 1.0
+        assert headline["low"] is None
+    assert score_run(tmp_path / "a", Settings(n_resamples=0))["tasks"].keys() == set(TASKS)
 
 
 def test_text_answers_have_no_auc(simulated_bench: Path, tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ class Builtin:
     batch_size = 20_000
     reads_signals = False
     ask = "statement"
-    trained_on: frozenset[str] | None = frozenset()
 
     def __init__(self, name: str, options: dict[str, str]) -> None:
         self.name = name
+        self.trained_on: frozenset[str] | None = None if name in ("oracle", "adversary") else frozenset()
         self.seed = self._seed(options)
         self.fingerprint = f"{name} {VERSION} seed {self.seed}" if name == "random" else f"{name} {VERSION}"
         self._key: dict[str, tuple[str, ...]] = {}
@@ -53,8 +53,11 @@ class Builtin:
             elif self.name != "random":
                 self._key |= answer_key(each)
         if self.name == "majority":  # answers follow from the priors
-            told = sorted(f"{each.id} {each.priors.get('from')}" for each in questions)
-            self.fingerprint = f"majority {VERSION} from {'; '.join(told)}"
+            digest = xxhash.xxh3_64()
+            for each in sorted(questions, key=lambda each: each.id):
+                known = {name: value for name, value in each.priors.items() if name != "ecg_ids"}
+                digest.update(f"{each.id} {known!r}".encode())
+            self.fingerprint = f"majority {VERSION} {digest.hexdigest()}"
 
     def answer(self, batch: Sequence[Item], /) -> Iterator[Answer]:
         """One answer with text and scores for each item."""

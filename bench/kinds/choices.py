@@ -263,7 +263,8 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
                 "scoring": name,
                 "over": f"unweighted mean of {len(first.by['question_type'])} question types",
             } | mean.as_dict()
-            value, resamples = mean.value, first.resamples["strict_mean_over_question_type"]
+            value = mean.value
+            resamples = first.resamples.get("strict_mean_over_question_type", resamples)
     first_right = next(iter(right.values()))["strict"] if right else np.zeros(table.height, dtype=np.bool_)
     texts = table.filter(pl.col("text").is_not_null())
     return Scored(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ecglm.bench.data import Data
 from ecglm.bench.metrics import PatientBootstrap, score_answers
 from ecglm.bench.questions import Questions, Scored, with_ids
-from ecglm.bench.scoring import Settings
+from ecglm.bench.scoring import Settings, nan_resamples
 from ecglm.bench.task import LoadedTask, NumbersTask
 from ecglm.synth.errors import TaskError
 from ecglm.synth.measure.dictionary import measurements
@@ -161,7 +161,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
             "tolerances": {each.name: {"absolute": each.absolute, "relative": each.relative} for each in task.readings},
         },
         value=mean.value,
-        resamples=rates.resamples["strict_mean_over_reading"],
+        resamples=rates.resamples.get("strict_mean_over_reading", nan_resamples(settings)),
         right=pl.DataFrame({"key": table["question_id"], "right": right["strict"]}),
     )
 

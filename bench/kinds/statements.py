@@ -446,7 +446,7 @@ def _headline(
     for name, scores in first.items():
         if task.headline in scores.metrics:
             estimate = scores.metrics[task.headline]
-            resamples = scores.resamples[task.headline]
+            resamples = scores.resamples.get(task.headline, nan_resamples(settings))
             return about | {"from": name} | estimate.as_dict(), estimate.value, resamples
     reasons = [scores.unavailable.get(task.headline) for scores in first.values()]
     why = next((reason for reason in reasons if reason), "nothing to score")
