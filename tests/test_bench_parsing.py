@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import itertools
 import math
 import time
 from collections import Counter
@@ -172,6 +173,17 @@ def test_a_long_answer_is_read_fast(piece: str, size: int) -> None:
         OptionReader(ANSWERS["option_sets"][name], multiple=True).parse(text)
     parse_number(text, "ms")
     assert time.process_time() - started < 2.0
+
+
+def test_many_sets_of_options_are_prepared_fast() -> None:
+    """ECG-QA's choose questions name thousands of pairs."""
+    names = [guideline.name for guideline in load_guidelines(check_sql=False).by_code.values()]
+    parse_answer("warm up", names[:2], multiple=True)
+    pairs = list(itertools.combinations(names[:50], 2))
+    started = time.process_time()
+    for first, second in pairs:
+        assert parse_answer(f"It is {second}.", [first, second, "none"], multiple=True).lenient == (second,)
+    assert (time.process_time() - started) / len(pairs) < 0.005
 
 
 def test_the_end_of_a_very_long_answer_may_say_what_the_answer_is() -> None:

@@ -17,9 +17,11 @@ _TABLES = ("words.yaml", "statements.yaml")
 class Phrases(Generic[_Value]):
     """Phrases with a value each; finds the longest one that starts at a word."""
 
-    def __init__(self) -> None:
+    def __init__(self, under: Phrases[_Value] | None = None) -> None:
         self._lengths: dict[str, tuple[int, ...]] = {}
         self._values: dict[tuple[str, ...], _Value] = {}
+        self._under = under
+        """Phrases that hold where these have none as long."""
 
     def __setitem__(self, phrase: tuple[str, ...], value: _Value) -> None:
         lengths = {*self._lengths.get(phrase[0], ()), len(phrase)}
@@ -32,13 +34,16 @@ class Phrases(Generic[_Value]):
 
     def at(self, tokens: Sequence[Token], start: int) -> tuple[int, _Value] | None:
         """Length and value of the longest phrase that begins at word `start`; none goes across a paragraph."""
+        under = None if self._under is None else self._under.at(tokens, start)
         for length in self._lengths.get(tokens[start].form, ()):
+            if under is not None and length < under[0]:
+                break
             if start + length > len(tokens):
                 continue
             value = self._values.get(tuple(token.form for token in tokens[start : start + length]))
             if value is not None and not any(_separates(token.gap) for token in tokens[start + 1 : start + length]):
                 return length, value
-        return None
+        return under
 
 
 def _separates(gap: str) -> bool:
@@ -51,8 +56,8 @@ class Statement:
 
     key: str
     folder: str
-    names: tuple[str, ...]
-    forms: frozenset[tuple[str, ...]] = field(repr=False)
+    forms: Mapping[tuple[str, ...], bool] = field(repr=False)
+    """The lenient forms of its names, and whether each must be in capitals."""
 
 
 def _table(name: str) -> Any:
@@ -93,7 +98,16 @@ def statements() -> tuple[Statement, ...]:
 
 
 def _statement(key: str, folder: str, names: tuple[str, ...]) -> Statement:
-    return Statement(key, folder, names, frozenset(form for name in names if (form := forms(_bare(name)))))
+    return Statement(key, folder, _capitals(names))
+
+
+def _capitals(names: Iterable[str]) -> dict[tuple[str, ...], bool]:
+    """The forms of names; one must be in capitals if none of the names of that form may be in small letters."""
+    found: dict[tuple[str, ...], bool] = {}
+    for name in names:
+        if form := forms(_bare(name)):
+            found[form] = found.get(form, True) and _needs_capitals(name, form)
+    return found
 
 
 def _bare(name: str) -> str:
@@ -128,64 +142,72 @@ def cue_phrases() -> Phrases[frozenset[str]]:
     return cues
 
 
+@cache
+def _all_names() -> Phrases[Target]:
+    """The names of every statement as what is no option."""
+    phrases: Phrases[Target] = Phrases()
+    for statement in statements():
+        for form, capitals in statement.forms.items():
+            phrases[form] = Target(None, capitals=capitals)
+    for name in tables()[1]["unclear"]:
+        phrases[forms(name)] = Target(None)
+    return phrases
+
+
 def option_names(options: Sequence[str]) -> Phrases[Target]:
     """The names that options go by, and those of everything else, so that a longer name hides a shorter one in it."""
-    _, further = tables()
     own: dict[tuple[str, ...], set[int]] = {}
     implied: dict[tuple[str, ...], set[int]] = {}
     capitals: dict[tuple[str, ...], bool] = {}
     for place, option in enumerate(options):
         form = forms(option)
-        named = [statement for statement in statements() if form in statement.forms]
-        group = _superclass(form, further["superclasses"])
-        names: list[str] = [option]
-        names += [name for statement in named for name in statement.names]
-        if group is not None:
-            names += further["superclasses"][group]["names"] + [group]
-            for statement in _members(further["superclasses"][group]):
-                _add(implied, capitals, statement.names, place)
-        _add(own, capitals, names, place)
-    phrases: Phrases[Target] = Phrases()
-    for statement in statements():
-        for name in statement.names:
-            if form := forms(_bare(name)):
-                phrases[form] = Target(None, capitals=_needs_capitals(name, form))
-    for name in further["unclear"]:
-        phrases[forms(name)] = Target(None)
+        claims: list[tuple[dict[tuple[str, ...], set[int]], Mapping[tuple[str, ...], bool]]] = [
+            (own, _capitals([option]))
+        ]
+        claims += [(own, statement.forms) for statement in statements() if form in statement.forms]
+        if (group := _superclass(form)) is not None:
+            claims.append((own, _capitals([group.code, *group.names])))
+            claims += [(implied, statement.forms) for statement in group.members]
+        for claimed, named in claims:
+            for name, in_capitals in named.items():
+                claimed.setdefault(name, set()).add(place)
+                capitals[name] = capitals.get(name, True) and in_capitals
+    phrases: Phrases[Target] = Phrases(_all_names())
     whole = {forms(option): place for place, option in enumerate(options)}
-    for claims, is_implied in ((implied, True), (own, False)):
-        for form, places in claims.items():
-            if form in whole:
-                phrases[form] = Target(whole[form], False, capitals[form])
+    for claimed, is_implied in ((implied, True), (own, False)):
+        for name, places in claimed.items():
+            if name in whole:
+                phrases[name] = Target(whole[name], False, capitals[name])
             elif len(places) == 1:
-                phrases[form] = Target(next(iter(places)), is_implied, capitals[form])
+                phrases[name] = Target(next(iter(places)), is_implied, capitals[name])
             else:
-                phrases[form] = Target(None)
+                phrases[name] = Target(None)
     return phrases
 
 
-def _superclass(form: tuple[str, ...], groups: Mapping[str, Any]) -> str | None:
-    for code, group in groups.items():
-        if form == forms(code) or form in {forms(name) for name in group["names"]}:
-            return code
-    return None
+@dataclass(frozen=True)
+class _Superclass:
+    code: str
+    names: tuple[str, ...]
+    members: tuple[Statement, ...]
 
 
-def _members(group: Mapping[str, Any]) -> Iterable[Statement]:
-    folders, codes = group.get("folders", ()), group.get("codes", ())
-    return (statement for statement in statements() if statement.folder in folders or statement.key in codes)
+@cache
+def _superclasses() -> Mapping[tuple[str, ...], _Superclass]:
+    """The diagnostic superclasses by the forms of their codes and names."""
+    found: dict[tuple[str, ...], _Superclass] = {}
+    for code, group in tables()[1]["superclasses"].items():
+        folders, codes = group.get("folders", ()), group.get("codes", ())
+        members = tuple(
+            statement for statement in statements() if statement.folder in folders or statement.key in codes
+        )
+        superclass = _Superclass(code, tuple(group["names"]), members)
+        found |= {forms(name): superclass for name in (code, *group["names"])}
+    return found
 
 
-def _add(
-    claims: dict[tuple[str, ...], set[int]],
-    capitals: dict[tuple[str, ...], bool],
-    names: Iterable[str],
-    place: int,
-) -> None:
-    for name in names:
-        if form := forms(_bare(name)):
-            claims.setdefault(form, set()).add(place)
-            capitals[form] = capitals.get(form, True) and _needs_capitals(name, form)
+def _superclass(form: tuple[str, ...]) -> _Superclass | None:
+    return _superclasses().get(form)
 
 
 def _needs_capitals(name: str, form: tuple[str, ...]) -> bool:
