@@ -120,6 +120,30 @@ def test_every_set_of_options_joined_by_commas_is_read_back(
     assert found.strict == found.lenient == tuple(option for option in options if option in chosen)
 
 
+WRAPPINGS = (
+    "Answer: {}",
+    "**{}**",
+    "The answer is {}.",
+    "<think>It could be none, or not.</think>\n{}",
+    "<answer>{}</answer>",
+    "\\boxed{{{}}}",
+    "```\n{}\n```",
+    "Final answer: {}\n",
+    "I looked at every lead for a long time.\n\nAnswer: {}",
+)
+
+
+@settings(deadline=None)
+@given(choice=st.sampled_from(OPTION_SETS), wrapping=st.sampled_from(WRAPPINGS), data=st.data())
+def test_a_wrapping_does_not_change_what_is_read(
+    choice: tuple[list[str], bool], wrapping: str, data: st.DataObject
+) -> None:
+    options, multiple = choice
+    chosen = data.draw(st.lists(st.sampled_from(options), min_size=1, max_size=1, unique=True))
+    found = parse_answer(wrapping.format(chosen[0]), options, multiple=multiple)
+    assert found.lenient == tuple(chosen), found
+
+
 @settings(deadline=None)
 @given(text=texts, unit=st.sampled_from(("ms", "s", "bpm", "mV", "µV", "mm", "°", "%")))
 def test_a_number_read_is_finite_and_strict_is_lenient(text: str, unit: str) -> None:
