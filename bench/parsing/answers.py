@@ -274,10 +274,11 @@ class _Prepared:
         if letters is not None:
             return letters
         grouped = units(found, self.names, self._lead_spans(found))
-        said = sentences(found, grouped)
-        if any("refusals" in sentence.cues for sentence in said):
-            return _Found(None, "refusal")
+        every = sentences(found, grouped)
+        said = [sentence for sentence in every if "refusals" not in sentence.cues]
         reading = self._yes_or_no(found, said) if self.decides else self._names_said(found, said)
+        if len(said) < len(every) and reading.places is None:
+            return _Found(None, "refusal")
         return self._with_leading_letter(text, reading)
 
     def _lead_spans(self, found: Words) -> dict[int, tuple[int, tuple[int, ...]]]:
@@ -541,6 +542,8 @@ def _leaves_open(sentence: Sentence) -> bool:
     asserted = [mention for mention in sentence.mentions if mention.polarity == "asserted" and mention.options]
     for first, second in pairwise(asserted):
         between = sentence.units[first.unit + 1 : second.unit]
-        if first.options != second.options and len(between) <= 2 and any("choices" in unit.cues for unit in between):
+        if first.options == second.options or len(between) > 2:
+            continue
+        if any("choices" in unit.cues for unit in between) or ">" in sentence.units[second.unit].gap:
             return True
     return False

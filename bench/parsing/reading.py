@@ -40,8 +40,8 @@ class Mention:
     options: tuple[int, ...]
     implied: bool
     polarity: Polarity
-    sentence: int
     unit: int
+    """Its place in the sentence."""
 
 
 @dataclass
@@ -49,7 +49,6 @@ class Sentence:
     """Units between two ends of sentences."""
 
     units: list[Unit]
-    first: int
     is_question: bool = False
     mentions: list[Mention] = field(default_factory=list)
 
@@ -100,12 +99,12 @@ def sentences(words: Words, found: list[Unit]) -> list[Sentence]:
         if place == 0 or _ends(unit.gap):
             if result and "?" in unit.gap:
                 result[-1].is_question = True
-            result.append(Sentence([], place))
+            result.append(Sentence([]))
         result[-1].units.append(unit)
     if result and "?" in words.tail:
         result[-1].is_question = True
-    for number, sentence in enumerate(result):
-        _decide(sentence, number)
+    for sentence in result:
+        _decide(sentence)
     return result
 
 
@@ -115,7 +114,7 @@ def _ends(gap: str) -> bool:
     return "\n" in gap or ";" in gap or "!" in gap or "?" in gap or gap.strip(" \"')]}").startswith(".")
 
 
-def _decide(sentence: Sentence, number: int) -> None:
+def _decide(sentence: Sentence) -> None:
     """Polarity of every name of a sentence: what stands before it in its clause, then what stands behind it."""
     denied = possible = False
     told = ""  # what the denial is of: nothing yet, something (`no P waves`), or evidence, which cannot point elsewhere
@@ -144,7 +143,7 @@ def _decide(sentence: Sentence, number: int) -> None:
         if behind is not None:
             polarity = behind
         implied = unit.target is not None and unit.target.implied
-        sentence.mentions.append(Mention(unit.options, implied, polarity, number, place))
+        sentence.mentions.append(Mention(unit.options, implied, polarity, place))
 
 
 def _stops(units: list[Unit], place: int) -> bool:
@@ -218,7 +217,7 @@ def _denies_back(units: list[Unit], unit: Unit, verb: bool) -> bool:
     """Whether `not` or `no` behind a name is about that name: `X is not`, `X: no`, not `X, not Y`."""
     place = next(number for number, other in enumerate(units) if other is unit)
     follows = units[place + 1] if place + 1 < len(units) else None
-    last = follows is None or any(mark in follows.gap for mark in ",;:)")
+    last = follows is None or any(mark in follows.gap for mark in ",;:)|")
     if verb:
         return last
-    return last and any(mark in unit.gap for mark in ":-=(")
+    return last and any(mark in unit.gap for mark in ":-=(|")
