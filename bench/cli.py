@@ -239,6 +239,13 @@ def score_command(
     min_positives: Annotated[
         int | None, typer.Option(min=1, help="Fewer test positives make a class rare. [default: the task's]")
     ] = None,
+    option_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Score above which an option of ECG-QA is chosen. [default: 0.5]")
+    ] = None,
+    option_threshold_from: Annotated[
+        str | None,
+        typer.Option(help="Where that threshold comes from, such as 'valid split'; printed beside the scores."),
+    ] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     tasks: TaskFolders = None,
@@ -248,6 +255,14 @@ def score_command(
     from ecglm.bench.scoring import Settings
 
     settings = Settings(n_resamples=resamples, seed=seed, min_positives=min_positives)
+    if (option_threshold is None) != (option_threshold_from is None):
+        raise typer.BadParameter(
+            "goes with --option-threshold-from, and so the other way", param_hint="--option-threshold"
+        )
+    if option_threshold is not None and option_threshold_from is not None:
+        settings = dataclasses.replace(
+            settings, option_threshold=option_threshold, option_threshold_from=option_threshold_from
+        )
     if (run_folder is None) == (arrays is None):
         raise typer.BadParameter("give either a run or --arrays FOLDER", param_hint="RUN")
     if arrays is not None:

@@ -40,6 +40,10 @@ class Settings:
     level: float = LEVEL
     min_positives: int | None = None
     """Instead of the task's own."""
+    option_threshold: float = 0.5
+    """Above it an option of ECG-QA counts as chosen, in the scoring `candidates`."""
+    option_threshold_from: str = "the usual one"
+    """Where that threshold comes from; never the questions that are scored."""
 
 
 def read_answers(asked: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:

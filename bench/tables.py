@@ -200,7 +200,7 @@ def _choices(content: dict[str, Any]) -> list[str]:
             lines.append(f"  track {track}: {made['unavailable']}")
     headers = ["track", "scoring", "questions", "n", "strict", "lenient", "unparsed"]
     lines.append(table(headers, rows))
-    lines += [f"  {name}: {text}" for name, text in about["scorings"].items() if any(row[1] == name for row in rows)]
+    lines += [f"  {name}: {text}" for name, text in content["scorings"].items() if any(row[1] == name for row in rows)]
     lines.append("  official: all test questions; clean: those whose ECGs all lie in fold 10 of PTB-XL")
     return lines
 

@@ -34,7 +34,7 @@ def one_object(text: str) -> dict:
     """The JSON object that is the whole of a text, on one line."""
     assert text.endswith("}\n")
     assert text.count("\n") == 1
-    content = json.loads(text)
+    content = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert isinstance(content, dict)
     return content
 

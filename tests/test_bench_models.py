@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,62 @@ def test_a_model_from_an_installed_package_is_found_by_its_name(
     asker = open_model("nay-sayer", {}, log=models / "log", timeout_s=30)
     assert asker.about.name == "declared"
     asker.close()
+
+
+def test_a_damaged_waveform_is_named(ask: Any, models: Path, simulated_bench: Path, tmp_path: Path) -> None:
+    ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
+    for path in ecgs.glob("records100/*/*.dat"):
+        path.write_bytes(path.read_bytes()[:-2])
+    config = RunConfig("python:tested_models:reads", ("ptbxl-rhythm",), models / "out", ptbxl=ecgs, limit=2)
+    with pytest.raises(ModelError, match=r"SignalError: records100/\S+\.dat: 23998 bytes, expected 24000"):
+        run(config)
+
+
+# -------------------------------------------------------------------------------------------------- measurements in words
+
+
+def test_measurements_are_given_in_words_where_asked_for(models: Path, simulated_bench: Path) -> None:
+    table = pl.DataFrame(
+        {"ecg_id": [f"simulated:{n}" for n in range(1, 241)], "QRS_Dur_Global": [96.0 + n for n in range(240)]}
+    )
+    table = table.with_columns(provider=pl.lit("mine"), HR__Global=pl.lit(None, pl.Float64))
+    table.write_parquet(models / "measured.parquet")
+    (models / "told.py").write_text(
+        "from ecglm.bench import Answer\n"
+        "def told(batch):\n"
+        "    return [Answer(item.id, text=str(item.recordings[0].measurements)) for item in batch]\n"
+    )
+    base = {"ptbxl": simulated_bench / "ecgs", "limit": 2, "settings": Settings(n_resamples=0)}
+    base |= {"measurements": models / "measured.parquet"}
+    run(RunConfig("python:told:told", ("ptbxl-superdiagnostic",), models / "a", **base))
+    assert answers(models, "a")["raw_answer"].unique().to_list() == ["None"]
+    run(RunConfig("python:told:told", ("ptbxl-superdiagnostic",), models / "b", **base, with_measurements=True))
+    for ecg_id, text in answers(models, "b").select("ecg_id", "raw_answer").iter_rows():
+        assert "ventricular rate" in text, "from the simulator's own table"
+        assert "QRS duration" in text
+        assert "None" not in text, ecg_id
+    from ecglm.synth.errors import TaskError
+
+    with pytest.raises(TaskError, match="cannot be given with the question"):
+        run(RunConfig("oracle", ("measurements",), models / "c", **base, with_measurements=True))
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"ecg": [1]}, "no column ecg_id; did you mean ecg"),
+        ({"ecg_id": [1, 1], "HR__Global": [60.0, 61.0]}, "has table twice; expected once"),
+    ],
+)
+def test_a_table_of_measurements_with_a_fault_is_named(
+    columns: dict[str, list[float]], named: str, models: Path, simulated_bench: Path
+) -> None:
+    from ecglm.synth.errors import TaskError
+
+    pl.DataFrame(columns).write_csv(models / "table.csv")
+    data = {"ptbxl": simulated_bench / "ecgs", "measurements": models / "table.csv"}
+    with pytest.raises(TaskError, match=named):
+        run(RunConfig("oracle", ("measurements",), models / "out", **data))
 
 
 # -------------------------------------------------------------------------------------------------------- small things

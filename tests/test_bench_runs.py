@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -270,6 +271,18 @@ class Slow:
 """
 
 
+def workers_in(folder: Path) -> list[str]:
+    """Model processes that work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").resolve() == folder.resolve() and "bench.adapters.worker" in (
+                process / "cmdline"
+            ).read_text().replace("\0", " "):
+                found.append(process.name)
+    return found
+
+
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_lose_nothing_and_count_nothing_twice(
     simulated_bench: Path, tmp_path: Path
@@ -298,6 +311,10 @@ def test_ten_kills_at_random_moments_lose_nothing_and_count_nothing_twice(
         assert kept >= kept_before, "an answer was lost"
         kept_before = kept
     assert killed == 10
+    give_up = time.monotonic() + 10
+    while workers_in(tmp_path):
+        assert time.monotonic() < give_up, "a killed run leaves no model behind"
+        time.sleep(0.05)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -428,6 +445,23 @@ def test_a_leaderboard_ranks_and_groups(finished: dict[str, RunResult]) -> None:
     assert any({"random", "majority"} <= set(group) for group in ranks["groups"])
     with pytest.raises(RunError, match="named twice"):
         leaderboard([finished["oracle"].out, finished["oracle"].out], FEW)
+
+
+def test_another_threshold_for_options_is_named_beside_the_scores(
+    finished: dict[str, RunResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ecglm.bench.cli import run as command
+
+    out = str(finished["majority"].out)
+    usual = finished["majority"].scores["tasks"]["ecgqa"]["tracks"]["official"]["candidates"]["overall"]["strict"]
+    chosen = ["--option-threshold", "0.2", "--option-threshold-from", "my validation questions", "--resamples", "10"]
+    assert command(["score", out, *chosen]) == 0
+    text = capsys.readouterr().out
+    assert "the options with a score above 0.2 (my validation questions) must be exactly the true set" in text
+    moved = json.loads((finished["majority"].out / "scores.json").read_text())["tasks"]["ecgqa"]["tracks"]["official"]
+    assert moved["candidates"]["overall"]["strict"]["value"] != usual["value"]
+    assert command(["score", out, "--option-threshold", "0.2"]) == 2
+    score_run(finished["majority"].out, FEW)
 
 
 def test_without_resamples_there_are_values_and_no_intervals(simulated_bench: Path, tmp_path: Path) -> None:

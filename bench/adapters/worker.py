@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -28,6 +29,7 @@ _GROUP_SECONDS = 0.2
 
 def main() -> None:
     """Answers until the conversation ends."""
+    _end_with_parent()
     incoming = os.fdopen(int(sys.argv[1]), "r", encoding="utf-8")
     outgoing = os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")
     start = json.loads(incoming.readline())
@@ -40,6 +42,15 @@ def main() -> None:
         return
     for line in incoming:
         _answer(model, json.loads(line), outgoing)
+
+
+def _end_with_parent() -> None:
+    """A killed run leaves no model behind, holding a GPU say; only Linux can be asked for that."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def load(target: str, options: dict[str, str]) -> Any:

@@ -21,13 +21,12 @@ from ecglm.synth.errors import TaskError
 
 GROUPS = ("question_type", "attribute_type", "template")
 NONE = "none"
-THRESHOLD = 0.5
 
 NO_OPTIONS = f"{OPTIONS_FILE} is missing: the options are the answers found here, so nothing compares with others"
 
 SCORINGS = {
     "free": "the text is read as a set of options, which must be exactly the true set",
-    "candidates": "the options with a score above 0.5 must be exactly the true set",
+    "candidates": "the options with a score above {threshold:g} ({source}) must be exactly the true set",
     "candidates_argmax": "verify and choose questions: the option with the highest score must be the true one",
 }
 
@@ -182,7 +181,6 @@ def _about(
         "missing_types": [name for name in task.question_types if name not in types],
         "left_out": dict(dropped),
         "odd": dict(notes) | ({} if copy.has_options else {NO_OPTIONS: truth.height}),
-        "scorings": SCORINGS,
     }
 
 
@@ -238,7 +236,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
     """Both tracks, each with the scorings that the answers allow."""
     task = _task(questions.loaded)
     table = questions.truth.join(answers, on="question_id", how="left", maintain_order="left")
-    right = _right(table)
+    right = _right(table, settings.option_threshold)
     queries = table["question_type"].str.ends_with("query").to_numpy()
     tracks: dict[str, Any] = {}
     headline: dict[str, Any] = {"metric": task.headline, "value": None, "unavailable": "nothing to score"}
@@ -253,7 +251,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
             for name, columns in right.items()
             if scorable[name].any()
         }
-        tracks[track] = {"n_questions": int(rows.sum())} | {name: _told(each, name) for name, each in made.items()}
+        tracks[track] = {"n_questions": int(rows.sum())} | {name: each.as_dict() for name, each in made.items()}
         if track == "official" and made:
             name, first = next(iter(made.items()))
             mean = first.means["question_type"].strict
@@ -276,6 +274,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
                 for reading in ("strict", "lenient")
             },
             "failed": int((table["status"] != "answered").fill_null(True).sum()),
+            "scorings": _scorings(settings),
             "tracks": tracks,
         },
         value=value,
@@ -287,7 +286,12 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
 Columns = dict[str, NDArray[np.bool_]]
 
 
-def _right(table: pl.DataFrame) -> dict[str, Columns]:
+def _scorings(settings: Settings) -> dict[str, str]:
+    words = {"threshold": settings.option_threshold, "source": settings.option_threshold_from}
+    return {name: text.format(**words) for name, text in SCORINGS.items()}
+
+
+def _right(table: pl.DataFrame, threshold: float) -> dict[str, Columns]:
     """Scoring → strict and lenient rightness and what was unparsed, `(n_questions,)` each; text before scores."""
     found: dict[str, Columns] = {}
     if table["text"].is_not_null().any():
@@ -304,7 +308,7 @@ def _right(table: pl.DataFrame) -> dict[str, Columns]:
         for options, scores, answer in columns:
             missing.append(scores is None)
             given = scores if scores is not None else [0.0] * len(options)
-            above = sorted(option for option, value in zip(options, given, strict=True) if value > THRESHOLD)
+            above = sorted(option for option, value in zip(options, given, strict=True) if value > threshold)
             chosen.append(scores is not None and above == answer)
             best.append(scores is not None and [options[int(np.argmax(given))]] == answer)
         unparsed = np.array(missing, dtype=np.bool_)
@@ -328,7 +332,3 @@ def _scores(table: pl.DataFrame, columns: Columns, rows: NDArray[np.bool_], sett
         groups={group: kept[group].to_list() for group in GROUPS},
         level=settings.level,
     )
-
-
-def _told(scores: AnswerScores, name: str) -> dict[str, Any]:
-    return {"scoring": SCORINGS[name]} | scores.as_dict()
