@@ -352,7 +352,7 @@ def test_a_damaged_waveform_is_named(ask: Any, models: Path, simulated_bench: Pa
         run(config)
 
 
-# -------------------------------------------------------------------------------------------------- measurements in words
+# ---------------------------------------------------------------------------------------------- measurements in words
 
 
 def test_measurements_are_given_in_words_where_asked_for(models: Path, simulated_bench: Path) -> None:
