@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from ecglm.synth.terminal import print_json, print_version, progress_bar, run_app
 
 if TYPE_CHECKING:
     from ecglm.synth.build.config import SourceConfig
@@ -24,8 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="ECG measurements and cardiology guidelines into instruction data.",
 )
-
-_INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 CorpusFolder = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder made by `synth build`.")]
@@ -68,30 +66,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs one command and gives its exit code."""
-    from ecglm.synth.errors import ECGLMError
-
-    try:
-        code = app(arguments, prog_name="synth", standalone_mode=False)
-        if code == _INTERRUPTED:  # newer versions of typer catch Ctrl-C themselves
-            raise KeyboardInterrupt
-        return code if isinstance(code, int) else 0
-    except ECGLMError as error:
-        print(f"synth: error: {error}", file=sys.stderr)
-        return 1
-    except typer.Exit as error:
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        print("synth: interrupted; nothing was left half-written, run the command again to go on", file=sys.stderr)
-        return _INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    except Exception as error:
-        show = getattr(error, "show", None)  # a usage error, of whichever click typer carries
-        if show is None:
-            raise
-        show()
-        return int(getattr(error, "exit_code", 2))
+    return run_app(app, "synth", arguments)
 
 
 @app.callback(invoke_without_command=True)
@@ -99,9 +74,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
 ) -> None:
     if version:
-        from importlib import metadata
-
-        print(f"ecglm {metadata.version('ecglm')}")
+        print_version()
         raise typer.Exit
 
 
@@ -159,12 +132,12 @@ def build_command(
     chosen = _configured(BuildConfig, config, options)
     if dry_run:
         planned = dataclasses.asdict(plan(chosen))
-        _print_json(planned) if as_json else _print_plan(planned)
+        print_json(planned) if as_json else _print_plan(planned)
         return
-    with _progress() as progress:
+    with progress_bar() as progress:
         result = build(chosen, progress)
     content = dataclasses.asdict(result) | {"out": str(result.out)}
-    _print_json(content) if as_json else _print_result(content)
+    print_json(content) if as_json else _print_result(content)
 
 
 @app.command("measure")
@@ -199,10 +172,10 @@ def measure_command(
         "resume": resume,
     }
     chosen = _configured(MeasureConfig, None, options)
-    with _progress() as progress:
+    with progress_bar() as progress:
         result = measure(chosen, progress)
     content = dataclasses.asdict(result) | {"out": str(result.out)}
-    _print_json(content) if as_json else _print_measured(content)
+    print_json(content) if as_json else _print_measured(content)
 
 
 @app.command("signals")
@@ -232,10 +205,10 @@ def signals_command(
         "resume": resume,
     }
     chosen = _configured(StoreConfig, None, options)
-    with _progress() as progress:
+    with progress_bar() as progress:
         result = store(chosen, progress)
     content = dataclasses.asdict(result) | {"out": str(result.out)}
-    _print_json(content) if as_json else _print_stored(content)
+    print_json(content) if as_json else _print_stored(content)
 
 
 @app.command("simulate")
@@ -250,9 +223,9 @@ def simulate_command(
     from ecglm.synth.build import stepper
     from ecglm.synth.sources.simulator import simulate
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         simulate(out, n, seed, workers=workers, progress=stepper(progress, "simulating ECGs", n))
-    _print_json({"out": str(out), "ecgs": n, "seed": seed}) if as_json else print(f"{n} simulated ECGs in {out}")
+    print_json({"out": str(out), "ecgs": n, "seed": seed}) if as_json else print(f"{n} simulated ECGs in {out}")
 
 
 @app.command("validate")
@@ -265,7 +238,7 @@ def validate_command(
     report = validate(guidelines, templates)
     if as_json:
         violations = [dataclasses.asdict(violation) for violation in report.violations]
-        _print_json(dataclasses.asdict(report) | {"violations": len(violations), "problems": violations})
+        print_json(dataclasses.asdict(report) | {"violations": len(violations), "problems": violations})
     else:
         for violation in report.violations:
             print(f"{violation.level}: {violation.where}: {violation.message}")
@@ -292,7 +265,7 @@ def preview_command(
 
     result = preview(template, number, ptbxl=ptbxl, limit=limit, guidelines=guidelines, templates=templates)
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
     for pair in result["pairs"]:
         print(f"--- {pair['pair_id']}  {', '.join(pair['ecg_ids'])}  {pair['split']}  answers: {pair['answers']}")
@@ -333,11 +306,11 @@ def check_command(corpus: CorpusFolder, as_json: Json = False) -> None:
     from ecglm.synth.checks import print_results, run_checks
     from ecglm.synth.corpus import Corpus
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         results = run_checks(Corpus.open(corpus), progress=progress)
     failed = sum(result.n_bad > 0 and result.severity == "error" for result in results)
     if as_json:
-        _print_json(
+        print_json(
             {"passed": not failed, "failed": failed, "checks": [dataclasses.asdict(result) for result in results]}
         )
     else:
@@ -357,7 +330,7 @@ def stats_command(
     from ecglm.synth.stats import corpus_stats, plot_stats, print_stats
 
     stats = corpus_stats(Corpus.open(corpus))
-    _print_json(stats) if as_json else print_stats(stats)
+    print_json(stats) if as_json else print_stats(stats)
     if plot is not None:
         plot_stats(stats, plot)
 
@@ -373,7 +346,7 @@ def why_command(
     from ecglm.synth.why import explain, print_explanation
 
     explanation = explain(Corpus.open(corpus), pair_id)
-    _print_json(explanation.as_dict()) if as_json else print_explanation(explanation)
+    print_json(explanation.as_dict()) if as_json else print_explanation(explanation)
     if not explanation.identical:
         raise typer.Exit(1)
 
@@ -404,7 +377,7 @@ def plot_command(
         )
     content = plot_record(record, out, measured=measured, gain=gain, start_s=start, seconds=seconds, dpi=dpi)
     if as_json:
-        _print_json(content)
+        print_json(content)
         return
     first, last = content["seconds"]
     print(f"{out}: {content['record']}, {len(content['leads'])} leads, seconds {first:g} to {last:g}")
@@ -429,10 +402,10 @@ def export_command(
         raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
-    with _progress() as progress:
+    with progress_bar() as progress:
         rows = export(Corpus.open(corpus), output_format, out, split, progress=progress)
     content = {"out": str(out), "format": output_format, "pairs": rows}
-    _print_json(content) if as_json else print(f"{rows} pairs in {out}")
+    print_json(content) if as_json else print(f"{rows} pairs in {out}")
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:
@@ -472,10 +445,6 @@ def _print_stored(result: dict[str, Any]) -> None:
         print(f"  {count:,}: {reason}")
 
 
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, ensure_ascii=False, default=str))
-
-
 def _print_plan(plan: dict[str, Any]) -> None:
     print(f"{plan['source']}: {plan['ecgs']} ECGs ({plan['rejected']} rejected), {plan['statements']} statements")
     print(f"{len(plan['templates'])} templates: {', '.join(plan['templates'])}")
@@ -492,33 +461,6 @@ def _print_result(result: dict[str, Any]) -> None:
     for reason, count in result["rejected_reasons"].items():
         print(f"  rejected {count:,}: {reason}")
     print(f"  content fingerprint {result['content_fingerprint']}")
-
-
-class _progress:  # noqa: N801 - used as a function
-    """A progress bar on stderr while a terminal is there; nothing otherwise."""
-
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        if not sys.stderr.isatty():
-            return lambda stage, done, of: None
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._bar.start()
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, of: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = self._bar.add_task(stage, total=of)
-            self._bar.update(tasks[stage], completed=done, total=of)
-
-        return show
-
-    def __exit__(self, *_: object) -> None:
-        bar = getattr(self, "_bar", None)
-        if bar is not None:
-            bar.stop()
 
 
 if __name__ == "__main__":

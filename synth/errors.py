@@ -40,3 +40,19 @@ class RenderError(ECGLMError):
 
 class CorpusError(ECGLMError):
     """A corpus folder is missing, damaged, busy or cannot be written."""
+
+
+class TaskError(DefinitionError):
+    """A benchmark task, or the data it asks about, is not valid."""
+
+
+class ModelError(ECGLMError):
+    """A model under test cannot be loaded, or does not keep to the protocol."""
+
+
+class PredictionError(ECGLMError):
+    """A file of predictions does not fit the questions it should answer."""
+
+
+class RunError(ECGLMError):
+    """A run folder is missing, damaged, busy, or holds something else."""

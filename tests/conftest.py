@@ -160,3 +160,15 @@ def ptbxl_like(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def simulated_bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `ecgs` (240 simulated ECGs) and `ecgqa` (questions of all seven types about them)."""
+    from ecglm.bench.smoke import N_ECGS, write_ecgqa
+    from ecglm.synth.sources.simulator import simulate
+
+    root = tmp_path_factory.mktemp("bench")
+    simulate(root / "ecgs", N_ECGS, 1)
+    write_ecgqa(root / "ecgqa", root / "ecgs")
+    return root

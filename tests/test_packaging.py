@@ -57,6 +57,7 @@ def test_the_wheel_holds_every_file_the_program_reads(names: set[str]) -> None:
             "guidelines": ("**/*.yaml",),
             "templates": ("**/*.jinja", "**/*.yaml"),
             "synth": ("**/*.py", "**/*.yaml", "**/*.sql", "**/*.jinja"),
+            "bench": ("**/*.py", "**/*.yaml"),
         }.items()
         for pattern in patterns
         for path in (REPOSITORY / folder).glob(pattern)
@@ -87,7 +88,7 @@ def test_an_installed_copy_works_from_any_folder(installed: Path, tmp_path: Path
         assert answer.returncode == 0, answer.stderr
         return answer.stdout
 
-    for module in ("ecglm", "ecglm.synth.cli", "ecglm.guidelines", "ecglm.templates"):
+    for module in ("ecglm", "ecglm.synth.cli", "ecglm.bench.cli", "ecglm.guidelines", "ecglm.templates"):
         assert Path(python(f"import {module}\nprint({module}.__file__)").strip()).is_relative_to(installed), module
 
     def synth(*arguments: str) -> str:
@@ -105,14 +106,14 @@ def test_an_installed_copy_works_from_any_folder(installed: Path, tmp_path: Path
 def test_the_version_is_written_in_one_place() -> None:
     version = pyproject()["project"]["version"]
     assert metadata.version("ecglm") == version
-    folders = ("ecglm", "synth", "guidelines", "templates")
+    folders = ("ecglm", "synth", "bench", "guidelines", "templates")
     modules = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
     assert [path for path in modules if re.search(rf"['\"]{re.escape(version)}['\"]", path.read_text())] == []
 
 
 def test_every_folder_with_modules_is_packaged() -> None:
     packages = set(pyproject()["tool"]["setuptools"]["packages"])
-    for folder in ("synth", "guidelines", "templates"):
+    for folder in ("synth", "bench", "guidelines", "templates"):
         for path in (REPOSITORY / folder).rglob("__init__.py"):
             name = ".".join(("ecglm", *path.parent.relative_to(REPOSITORY).parts))
             assert name in packages, f"{name} is not among the packages of pyproject.toml"

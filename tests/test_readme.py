@@ -53,7 +53,7 @@ def runnable(document: Path = README) -> list[str]:
 
 
 def run_all(chosen: list[str], folder: Path) -> None:
-    """Runs commands one after another in a folder, with `synth` and `python` those of this environment."""
+    """Runs commands one after another in a folder, with `synth`, `bench` and `python` those of this environment."""
     environment = {**os.environ, "PATH": f"{shims(folder)}{os.pathsep}{os.environ['PATH']}"}
     for command in chosen:
         answer = subprocess.run(
@@ -63,13 +63,16 @@ def run_all(chosen: list[str], folder: Path) -> None:
 
 
 def shims(folder: Path) -> Path:
-    """A folder with `synth` and `python` of this environment, to stand first on the path."""
+    """A folder with `synth`, `bench` and `python` of this environment, to stand first on the path."""
     place = folder / ".commands"
     if place.is_dir():
         return place
     place.mkdir()
-    call = "from ecglm.synth.cli import main; import sys; sys.argv[0] = 'synth'; main()"
-    for name, start in {"synth": f'"{sys.executable}" -c "{call}"', "python": f'"{sys.executable}"'}.items():
+    starts = {"python": f'"{sys.executable}"'}
+    for name in ("synth", "bench"):
+        call = f"from ecglm.{name}.cli import main; import sys; sys.argv[0] = '{name}'; main()"
+        starts[name] = f'"{sys.executable}" -c "{call}"'
+    for name, start in starts.items():
         path = place / name
         path.write_text(f'#!/bin/sh\nexec {start} "$@"\n')
         path.chmod(0o755)
