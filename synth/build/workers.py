@@ -19,9 +19,18 @@ RunTasks = Callable[[Callable[..., Any], list[tuple[Any, ...]], Callable[[int], 
 """Called with a function, the arguments of each task, and what to call with the number of tasks done."""
 
 
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Holds Ctrl-C back, and for good from processes started meanwhile: none is interrupted while it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(forget: Callable[[], None]) -> None:
     atexit.register(forget)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def leave_with_parent() -> None:
@@ -61,7 +70,8 @@ def workers(count: int, forget: Callable[[], None]) -> Iterator[RunTasks]:
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(forget,))
 
     def run(function: Callable[..., Any], tasks: list[tuple[Any, ...]], done: Callable[[int], None]) -> list[Any]:
-        futures: list[Future[Any]] = [pool.submit(function, *task) for task in tasks]
+        with _ctrl_c_later():
+            futures: list[Future[Any]] = [pool.submit(function, *task) for task in tasks]
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
