@@ -106,7 +106,7 @@ class Trainer:
             if self.how.validate_every and (last or self.step % self.how.validate_every == 0):
                 with self.averaged():
                     noted |= {f"validation_{name}": value for name, value in self.stage.validate().items()}
-            if last or self.step % 10 == 0 or len(noted) > 3:
+            if last or self.step % 10 == 0 or any(name.startswith("validation_") for name in noted):
                 self._note(noted)
             if last or now - saved >= self.save_every_s:
                 self.save()

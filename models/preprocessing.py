@@ -81,16 +81,16 @@ def lead_names(leads: Sequence[str]) -> tuple[str, ...]:
     for lead in leads:
         plain = str(lead).strip().upper().removeprefix("LEAD ").removeprefix("ECG ").strip()
         if plain not in _SPELLING:
-            raise ModelError(f"unknown lead {lead!r}; known are {', '.join((*LEADS, *OTHER_LEADS))}. Rename or leave out")
+            raise ModelError(
+                f"unknown lead {lead!r}; known are {', '.join((*LEADS, *OTHER_LEADS))}. Rename or leave out"
+            )
         names.append(_SPELLING[plain])
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ModelError(f"lead {', '.join(doubled)} given twice; expected every lead once")
     return tuple(names)
 
 
-def prepare(
-    signal: NDArray[np.floating], leads: Sequence[str], sampling_hz: float, wanted: Preprocessing
-) -> Prepared:
+def prepare(signal: NDArray[np.floating], leads: Sequence[str], sampling_hz: float, wanted: Preprocessing) -> Prepared:
     """A recording as the encoder takes it.
 
     Args:

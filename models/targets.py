@@ -108,7 +108,12 @@ def _add_findings(table: pl.DataFrame, add: object) -> None:
         add(f"extra_beats:{name}", "extra_beats", "finding", column)
     stages = [set(stage or ()) for stage in table["infarction_stages"].to_list()]
     for stage in STAGES:
-        add(f"infarction_stage:{stage}", "infarction_stage", "finding", np.array([stage in s for s in stages], np.float32))
+        add(
+            f"infarction_stage:{stage}",
+            "infarction_stage",
+            "finding",
+            np.array([stage in s for s in stages], np.float32),
+        )
     axes = table["heart_axis"].to_list()
     for axis in AXES:
         column = np.array([math.nan if found is None else found == axis for found in axes], np.float32)
@@ -148,9 +153,7 @@ def _standard(column: NDArray[np.float32], mean: float, scale: float) -> NDArray
     return np.clip((column - mean) / scale, -5, 5).astype(np.float32)
 
 
-def _as_known(
-    targets: Sequence[Target], values: NDArray[np.float32], known: Sequence[Target]
-) -> TargetTable:
+def _as_known(targets: Sequence[Target], values: NDArray[np.float32], known: Sequence[Target]) -> TargetTable:
     place = {target.name: number for number, target in enumerate(targets)}
     columns = []
     for target in known:

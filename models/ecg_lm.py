@@ -1,0 +1,184 @@
+"""ECG-LM: encoder → projector → causal language model (after Yang et al., Health Data Science 2025).
+
+The ECG's tokens stand in front of the text. Any number of questions about one ECG share them (see `packing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ecglm.models.encoder import Encoder
+from ecglm.models.packing import Branch, Packed, attention, pack
+from ecglm.models.text import Codec
+
+MOST_ECGS = 2
+"""A comparison is about two."""
+
+
+class Projector(nn.Module):
+    """ECG tokens into the space of the language model's text: two layers, plus what each token stands for."""
+
+    def __init__(self, token_width: int, n_tokens: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(token_width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.names = nn.Parameter(torch.randn(n_tokens, width) * 0.02)
+        self.which = nn.Parameter(torch.zeros(MOST_ECGS, width))
+
+    def forward(self, tokens: Tensor, number: int) -> Tensor:
+        """(batch, n_tokens, token_width) of the first (0) or second (1) ECG → (batch, n_tokens, width)."""
+        result: Tensor = self.layers(tokens) + self.names + self.which[number]
+        return result
+
+
+@dataclass
+class Prefix:
+    """ECGs in front of text."""
+
+    embedded: Tensor
+    """(batch, n, width)"""
+    known: Tensor
+    """(batch, n) which of these tokens are there."""
+
+
+class EcgLanguageModel(nn.Module):
+    """Answers in text, given one or two ECGs, or none."""
+
+    def __init__(self, encoder: Encoder, language_model: nn.Module, codec: Codec) -> None:
+        super().__init__()
+        self.encoder, self.language_model, self.codec = encoder, language_model, codec
+        width = self.embedding.weight.shape[1]
+        self.projector = Projector(encoder.token_width, encoder.n_tokens, width)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The language model's text embedding."""
+        return cast("nn.Embedding", cast(Any, self.language_model).get_input_embeddings())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.projector.names.device
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 where it is quicker than float32 and as good."""
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def name_tokens(self, phrases: Sequence[str]) -> None:
+        """Starts each ECG token from the mean of the text tokens of its name, so that a question about it finds it."""
+        with torch.no_grad():
+            table = self.embedding.weight.float()
+            for row, phrase in enumerate(phrases):
+                tokens = self.codec.encode(f" {phrase}")
+                self.projector.names[row] = table[tokens].mean(0)
+
+    def encode(self, values: Tensor, mask: Tensor) -> Tensor:
+        """ECG tokens (batch, n_tokens, token_width) of recordings; the encoder learns in its own stage only."""
+        with torch.no_grad():
+            tokens: Tensor = self.encoder(values, mask).tokens
+        return tokens
+
+    def prefix(self, ecgs: Sequence[Sequence[int]], tokens: Tensor, blank: bool = False) -> Prefix:
+        """What stands in front of each row's text.
+
+        Args:
+            ecgs: for each row which ECGs of `tokens` it is about, none to two.
+            tokens: (n_ecgs, n_tokens, token_width).
+            blank: shows nothing of the ECGs: what the text alone can tell.
+        """
+        if blank:
+            tokens = torch.zeros_like(tokens)
+        n = self.encoder.n_tokens
+        most = max((len(row) for row in ecgs), default=0)
+        width = self.projector.names.shape[1]
+        embedded = self.projector.names.new_zeros(len(ecgs), most * n, width)
+        known = torch.zeros(len(ecgs), most * n, dtype=torch.bool, device=self.device)
+        for number in range(most):
+            rows = [row for row, members in enumerate(ecgs) if len(members) > number]
+            chosen = tokens[[ecgs[row][number] for row in rows]]
+            projected = self.projector(chosen, number)
+            embedded[rows, number * n : (number + 1) * n] = projected.to(embedded.dtype)
+            known[rows, number * n : (number + 1) * n] = True
+        return Prefix(embedded, known)
+
+    def hidden(self, prefix: Prefix, packed: Packed) -> Tensor:
+        """Last hidden states of the text, (batch, length, width)."""
+        n_prefix = prefix.known.shape[1]
+        text = self.embedding(packed.tokens.to(self.device))
+        inputs = torch.cat([prefix.embedded.to(text.dtype), text], 1)
+        in_front = prefix.known.sum(1, keepdim=True)
+        positions = torch.cat(
+            [torch.cumsum(prefix.known, 1).sub(1).clamp(min=0), in_front + packed.positions.to(self.device)], 1
+        )
+        seen = attention(packed, n_prefix, prefix.known.cpu()).to(self.device)
+        body = cast(Any, self.language_model).get_decoder()
+        states: Tensor = body(
+            inputs_embeds=inputs, attention_mask=seen, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return states[:, n_prefix:]
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(n, width) → (n, vocabulary)."""
+        head = cast(Any, self.language_model).get_output_embeddings()
+        return cast(Tensor, head(states))
+
+    def loss(self, prefix: Prefix, packed: Packed) -> Tensor:
+        """Weighted mean cross-entropy of the tokens to be learned: answers, never questions."""
+        learned = packed.targets != -100
+        states = self.hidden(prefix, packed)[learned.to(self.device)]
+        targets = packed.targets[learned].to(self.device)
+        each = nn.functional.cross_entropy(self.logits(states).float(), targets, reduction="none")
+        weights = packed.weights[learned].to(self.device)
+        return (each * weights).sum() / weights.sum()
+
+    def yes_minus_no(self, prefix: Prefix, batch: Sequence[Sequence[Branch]]) -> list[Tensor]:
+        """For each row the logit of yes minus that of no after every leaf of its branches."""
+        packed = pack(batch)
+        states = self.hidden(prefix, packed)
+        head = cast(Any, self.language_model).get_output_embeddings()
+        direction = (head.weight[self.codec.yes] - head.weight[self.codec.no]).to(states.dtype)
+        return [(states[row, last] @ direction).float() for row, last in enumerate(packed.last)]
+
+    @torch.inference_mode()
+    def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:
+        """The likeliest continuation, token by token, of one row; and the geometric mean of its probabilities."""
+        from transformers import DynamicCache
+
+        body = cast(Any, self.language_model).get_decoder()
+        cache = DynamicCache()
+        prompt = torch.tensor([list(tokens)], device=self.device)
+        inputs = torch.cat([prefix.embedded[:, prefix.known[0]], self.embedding(prompt).to(prefix.embedded.dtype)], 1)
+        inputs = inputs.to(self.embedding.weight.dtype)
+        end, said, log_probability = list(self.codec.end), [], 0.0
+        while len(said) < most and said[-len(end) :] != end:
+            states = body(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+            scores = self.logits(states).float().log_softmax(-1)[0]
+            chosen = int(scores.argmax())
+            log_probability += float(scores[chosen])
+            said.append(chosen)
+            inputs = self.embedding(torch.tensor([[chosen]], device=self.device))
+        probability = float(torch.tensor(log_probability / max(1, len(said))).exp())
+        return (said[: -len(end)] if said[-len(end) :] == end else said), probability
+
+
+def built_in_language_model(config: Mapping[str, Any], vocabulary: int) -> nn.Module:
+    """A small Llama with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=config["width"],
+            intermediate_size=config["inner_width"],
+            num_hidden_layers=config["layers"],
+            num_attention_heads=config["heads"],
+            num_key_value_heads=config["heads"],
+            max_position_embeddings=config["positions"],
+            tie_word_embeddings=True,
+            attention_dropout=0.0,
+        )
+    )

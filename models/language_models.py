@@ -1,0 +1,101 @@
+"""Causal language models in Hugging Face's folder layout, with LoRA: loaded from the folder, kept as a reference to it.
+
+Code in a folder is never run (`trust_remote_code` is off), and weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ecglm.models.config import Folder, Lora
+from ecglm.models.text import PLAIN_MARKERS, Codec, read_tokenizer
+from ecglm.synth.errors import ModelError
+
+
+def attach(folder: Folder) -> tuple[nn.Module, Codec, dict[str, Any]]:
+    """A language model with fresh adapters, its tokenizer, and what a checkpoint says of it.
+
+    Raises:
+        ModelError: no folder, or one that cannot be read.
+    """
+    if folder.path is None:
+        raise ModelError("no language model; name its folder with --language-model FOLDER")
+    model = read_language_model(folder.path)
+    if folder.gradient_checkpointing:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    if folder.lora is not None:
+        model = add_lora(model, folder.lora)
+    kind = {
+        "kind": "folder",
+        "path": str(folder.path),
+        "lora": None if folder.lora is None else folder.lora.model_dump(mode="json"),
+        "markers": PLAIN_MARKERS.model_dump(),
+    }
+    return model, Codec(read_tokenizer(folder.path), PLAIN_MARKERS), kind
+
+
+def read_language_model(folder: Path) -> Any:
+    """A causal language model in bfloat16.
+
+    Raises:
+        ModelError: not such a folder; weights that are not safetensors are named as such.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json; expected a causal language model in Hugging Face's layout")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder}: no *.safetensors; other weights (pickles) can run code and are not read: convert them first,"
+            " for example with safetensors.torch.save_file"
+        )
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: cannot be read as a causal language model: {error}") from error
+
+
+def add_lora(model: Any, lora: Lora) -> Any:
+    """The model with low-rank adapters, which alone are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.modules),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def saved_language_model(root: Path, about: Mapping[str, Any]) -> Any:
+    """The language model of a saved checkpoint, from the folder it was trained with."""
+    model = read_language_model(Path(about["path"]))
+    if about["lora"] is not None:
+        model = add_lora(model, Lora.model_validate(about["lora"]))
+    return model
+
+
+def folder_size(folder: Path) -> dict[str, int]:
+    """Parameters by part of a language model, from its config.json alone; no weight is read."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: no config.json; expected a causal language model in Hugging Face's layout")
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    return {"language_model": sum(parameter.numel() for parameter in model.parameters())}
