@@ -69,12 +69,19 @@ class EcgLanguageModel(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def name_tokens(self, phrases: Sequence[str]) -> None:
-        """Starts each ECG token from the mean of the text tokens of its name, so that a question about it finds it."""
+        """Starts each ECG token from the mean of the text tokens of its name, so that a question about it finds it.
+
+        What the ECG adds to the name starts small beside it.
+        """
         with torch.no_grad():
             table = self.embedding.weight.float()
+            size = table.pow(2).mean().sqrt()
             for row, phrase in enumerate(phrases):
-                tokens = self.codec.encode(f" {phrase}")
-                self.projector.names[row] = table[tokens].mean(0)
+                mean = table[self.codec.encode(f" {phrase}")].mean(0)
+                self.projector.names[row] = mean * size / mean.pow(2).mean().sqrt()
+            last = cast(nn.Linear, self.projector.layers[-1])
+            last.weight *= size
+            last.bias *= size
 
     def encode(self, values: Tensor, mask: Tensor) -> Tensor:
         """ECG tokens (batch, n_tokens, token_width) of recordings; the encoder learns in its own stage only."""

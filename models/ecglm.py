@@ -102,7 +102,7 @@ class ECGLM:
     # --- use ----------------------------------------------------------------------------------------------------------
 
     def prepare(self, signal: NDArray[np.floating], leads: Sequence[str], sampling_hz: float) -> Prepared:
-        """A recording, (n_samples, n_leads) in mV, as the encoder takes it (see `preprocessing.prepare`)."""
+        """A recording, (n_samples, n_leads) in mV, as the encoder takes it (see `prepare`)."""
         return prepare(signal, leads, sampling_hz, self.model.encoder.preprocessing)
 
     def encode(self, recordings: Sequence[Prepared]) -> torch.Tensor:

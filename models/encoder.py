@@ -1,9 +1,10 @@
-"""The ECG encoder: a one-dimensional ResNet-18 for any named leads and any length, with a head of one query per finding.
+"""The ECG encoder: a one-dimensional ResNet-18 for any named leads and length, its head one query per finding.
 
-Backbone after He et al. (CVPR 2016), one-dimensional as in Strodthoff et al. (IEEE JBHI 2021). What is absent is masked,
-not taken for 0 mV: every lead comes with a channel that says where it was recorded, the first layer is rescaled by the
-share of leads there, and samples beyond the end of a recording take part in nothing. The head follows Query2Label (Liu et al. 2021): each
-finding has a learned query that attends to the feature map; what it gathers becomes one token of the ECG.
+Backbone after He et al. (CVPR 2016), one-dimensional as in Strodthoff et al. (IEEE JBHI 2021). What is absent is
+masked, not taken for 0 mV: every lead comes with a channel that says where it was recorded, the leads there are
+rescaled by their share, and samples beyond the end of a recording take part in nothing. The head follows Query2Label
+(Liu et al. 2021): each finding has a learned query that attends to the feature map; what it gathers becomes one token
+of the ECG.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from ecglm.models.preprocessing import Preprocessing, encoder_input
 
@@ -81,8 +82,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width_in, 1, time) → (batch, width, 1, time / stride)."""
-        inner = F.relu(self.norm1(self.conv1(x)))
-        result: Tensor = F.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
+        inner = functional.relu(self.norm1(self.conv1(x)))
+        result: Tensor = functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
         return result
 
 
@@ -109,13 +110,13 @@ class Backbone(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, 2 · n_leads, n_samples) → features (batch, time, width) and where they are of a recording (batch, time)."""
+        """(batch, 2 · n_leads, n_samples) → features (batch, time, width); which are of a recording (batch, time)."""
         there = x[:, self.n_leads :]
         share = there.amax(-1).mean(1)  # (batch,) of the leads that were recorded
         x = torch.cat([x[:, : self.n_leads] / share.clamp(min=1 / self.n_leads)[:, None, None].sqrt(), there], 1)
         mask = there.amax(1, keepdim=True)[:, :, None]  # (batch, 1, 1, n_samples)
         x = x[:, :, None].contiguous(memory_format=torch.channels_last)
-        x = F.max_pool2d(F.relu(self.stem_norm(self.stem(x))), (1, 3), (1, 2), (0, 1))
+        x = functional.max_pool2d(functional.relu(self.stem_norm(self.stem(x))), (1, 3), (1, 2), (0, 1))
         for block in self.blocks:
             x = block(x * _mask_at(mask, x.shape[-1]))
         mask = _mask_at(mask, x.shape[-1])
@@ -123,7 +124,7 @@ class Backbone(nn.Module):
 
 
 def _mask_at(mask: Tensor, n: int) -> Tensor:
-    return mask if mask.shape[-1] == n else F.adaptive_max_pool2d(mask, (1, n))
+    return mask if mask.shape[-1] == n else functional.adaptive_max_pool2d(mask, (1, n))
 
 
 class Encoder(nn.Module):
@@ -190,10 +191,12 @@ class Encoder(nn.Module):
         if not self.config.n_time_tokens:
             return tokens
         over_time = self.values(features) * known[..., None]
-        share = F.adaptive_avg_pool1d(known[:, None].float(), self.config.n_time_tokens)  # (batch, 1, n_time_tokens)
-        pooled = F.adaptive_avg_pool1d(over_time.transpose(1, 2).float(), self.config.n_time_tokens)
+        share = functional.adaptive_avg_pool1d(
+            known[:, None].float(), self.config.n_time_tokens
+        )  # (batch, 1, n_time_tokens)
+        pooled = functional.adaptive_avg_pool1d(over_time.transpose(1, 2).float(), self.config.n_time_tokens)
         pooled = (pooled / share.clamp(min=1e-3)).transpose(1, 2)
-        return torch.cat([tokens, F.pad(pooled, (0, self.n_slots))], 1)
+        return torch.cat([tokens, functional.pad(pooled, (0, self.n_slots))], 1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """(batch, n_targets): statements and findings as probabilities, values in their own units."""
@@ -208,6 +211,6 @@ def padded(recordings: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]
     """Recordings of several lengths as one batch: values and mask, (batch, n_leads, longest)."""
     longest = max(values.shape[-1] for values, _ in recordings)
     pads = [(0, longest - values.shape[-1]) for values, _ in recordings]
-    values = torch.stack([F.pad(values, pad) for (values, _), pad in zip(recordings, pads, strict=True)])
-    mask = torch.stack([F.pad(mask, pad) for (_, mask), pad in zip(recordings, pads, strict=True)])
+    values = torch.stack([functional.pad(values, pad) for (values, _), pad in zip(recordings, pads, strict=True)])
+    mask = torch.stack([functional.pad(mask, pad) for (_, mask), pad in zip(recordings, pads, strict=True)])
     return values, mask

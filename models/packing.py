@@ -1,4 +1,4 @@
-"""Many questions about one ECG in one pass: after the ECG's tokens, every question is a branch that sees the ECG and itself.
+"""Many questions about one ECG in one pass: every question is a branch that sees the ECG's tokens and itself.
 
 A branch may have branches of its own (a question, and each of its options), which see it too. So the ECG is encoded
 once, and a question once for all its options. Positions count along a branch: what a branch holds does not depend on

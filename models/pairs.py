@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ecglm.models.packing import Branch
@@ -131,22 +130,24 @@ class ExampleMaker:
     """Pairs as branches of tokens."""
 
     def __init__(self, pairs: pl.DataFrame, codec: Codec, full_share: float, n_options: int, longest: int) -> None:
-        arrow = pairs.select("messages", "answers", "options").to_arrow()
-        self.columns: dict[str, pa.ChunkedArray] = {name: arrow[name] for name in arrow.column_names}
+        self.texts = pairs.select("messages", "answers", "options").rechunk()
         self.codec, self.full_share, self.n_options, self.longest = codec, full_share, n_options, longest
         self.too_long = 0
 
-    def examples(self, rows: Sequence[int], chance: np.random.Generator) -> list[Branch]:
-        """One branch per pair; pairs that are too long are left out and counted."""
-        taken = pa.array(rows, pa.int64())
-        columns = {name: column.take(taken).to_pylist() for name, column in self.columns.items()}
-        built = []
-        for messages, answers, options in zip(*columns.values(), strict=True):
-            branch = self.example(messages, answers or [], options or [], chance)
-            if _length(branch) > self.longest:
-                self.too_long += 1
-            else:
-                built.append(branch)
+    def examples(self, drawn: Sequence[Drawn], chance: np.random.Generator) -> list[list[Branch]]:
+        """For each group one branch per pair; pairs that are too long are left out and counted."""
+        texts = self.texts[[row for group in drawn for row in group.rows]].iter_rows()
+        built: list[list[Branch]] = []
+        for group in drawn:
+            branches = []
+            for _ in group.rows:
+                messages, answers, options = next(texts)
+                branch = self.example(messages, answers or [], options or [], chance)
+                if _length(branch) > self.longest:
+                    self.too_long += 1
+                else:
+                    branches.append(branch)
+            built.append(branches)
         return built
 
     def example(

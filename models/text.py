@@ -1,6 +1,6 @@
 """Text to tokens and back: a tokenizer trained on a corpus, or that of a language model folder.
 
-Questions are data. Whatever they contain, they never become a marker: special tokens in a text are read as plain letters.
+Questions are data. Whatever they contain, they never become a marker: special tokens in a text are plain letters.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ OUT/model/                 the finished model; appears when it is whole
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,8 +34,8 @@ from ecglm.models.stages.pretraining import pretraining_stage
 from ecglm.models.targets import TargetTable, read_targets
 from ecglm.models.text import Codec, Markers, train_tokenizer
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
-from ecglm.models.wording import statement_questions, token_phrases
 from ecglm.models.withheld import refuse_mentions
+from ecglm.models.wording import statement_questions, token_phrases
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.errors import ModelError
 
@@ -129,7 +128,8 @@ def read_material(config: TrainConfig, corpus_folder: Path, source_folder: Path,
     n_train = ecgs.filter(pl.col("split") == "train").height
     tell(f"{len(pairs):,} pairs about {len(train_ids):,} ECGs to train on; {len(held):,} of fold 9 validate")
     tell(
-        f"left out: {n_train - len(about):,} ECGs of the split train without a pair, {len(about) - len(train_ids):,} without waveform"
+        f"left out: {n_train - len(about):,} ECGs of the split train without a pair,"
+        f" {len(about) - len(train_ids):,} without waveform"
     )
     usable = set(train_ids)
     pairs = pairs.filter(pl.col("ecg_ids").list.eval(pl.element().is_in(usable)).list.all().fill_null(True))
@@ -211,7 +211,7 @@ def _built_in_codec(config: TrainConfig, size: BuiltIn, material: Material, out:
         texts += ["yes", "no"] * 1000
         part = out / f".{TOKENIZER}.part"
         train_tokenizer(texts, size.vocabulary, Markers()).save(str(part))
-        os.replace(part, path)
+        part.replace(path)
     return Codec(Tokenizer.from_file(str(path)), Markers())
 
 
@@ -289,7 +289,7 @@ def _save(model: ECGLM, folder: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     model.save(part)
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    part.replace(folder)
 
 
 def _curves(out: Path) -> None:

@@ -70,11 +70,10 @@ class Conversation:
         """Mean loss of one batch of ECGs."""
         chance = np.random.default_rng(int(torch.randint(0, 2**62, (), generator=draw)))
         how = self.how
-        groups, branches = [], []
-        for drawn in self.sampler.draw(how.optimisation.batch, how.questions, chance):
-            if found := self.maker.examples(drawn.rows, chance):
-                groups.append(drawn.ecg_ids)
-                branches.append(found)
+        drawn = self.sampler.draw(how.optimisation.batch, how.questions, chance)
+        branches = self.maker.examples(drawn, chance)
+        groups = [group.ecg_ids for group, found in zip(drawn, branches, strict=True) if found]
+        branches = [found for found in branches if found]
         ecg_ids = sorted({ecg_id for group in groups for ecg_id in group})
         ecgs = [[ecg_ids.index(ecg_id) for ecg_id in group] for group in groups]
         with self.model.autocast():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from ecglm.models.augment import Augmentation, augment
 from ecglm.models.encoder import Encoder
@@ -101,7 +101,7 @@ def binary(outputs: Tensor, truth: Tensor, columns: Tensor) -> Tensor:
         return outputs.new_zeros(())
     wanted, given = truth[:, columns], outputs[:, columns]
     known = torch.isfinite(wanted)
-    loss = F.binary_cross_entropy_with_logits(given, wanted.nan_to_num(), reduction="none")
+    loss = functional.binary_cross_entropy_with_logits(given, wanted.nan_to_num(), reduction="none")
     return (loss * known).sum() / known.sum().clamp(min=1)
 
 
@@ -111,5 +111,5 @@ def huber(outputs: Tensor, truth: Tensor, columns: Tensor) -> Tensor:
         return outputs.new_zeros(())
     wanted, given = truth[:, columns], outputs[:, columns]
     known = torch.isfinite(wanted)
-    loss = F.smooth_l1_loss(given, wanted.nan_to_num(), reduction="none", beta=0.5)
+    loss = functional.smooth_l1_loss(given, wanted.nan_to_num(), reduction="none", beta=0.5)
     return (loss * known).sum() / known.sum().clamp(min=1)
