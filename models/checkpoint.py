@@ -43,14 +43,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelError(f"{path}: not a safetensors file ({error}); only safetensors are read") from error
 
 
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Puts tensors into a module.
+def own_tensors(module: nn.Module, trained_only: bool = False) -> dict[str, Tensor]:
+    """Parameters and buffers that a checkpoint keeps, tied ones once.
+
+    Args:
+        module: whose.
+        trained_only: leaves out parameters that are frozen.
+    """
+    kept = module.state_dict().keys()
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad or not trained_only}
+    return {name: each for name, each in {**parameters, **dict(module.named_buffers())}.items() if name in kept}
+
+
+def load_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Puts tensors into those of a module (see `own_tensors`).
 
     Raises:
         ModelError: one is missing, too many, or of another shape; names it and both shapes.
     """
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    own = {name: tensor for name, tensor in own.items() if name in module.state_dict()}
     if missing := sorted(set(own) - set(tensors)):
         raise ModelError(f"{where}: no tensor {missing[0]} ({len(missing)} missing); another kind of model")
     if extra := sorted(set(tensors) - set(own)):

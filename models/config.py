@@ -98,6 +98,21 @@ class TrainConfig(Strict):
             raise ValueError(f"stages: {', '.join(names)}: every stage needs a name of its own, other than encoder")
         return self
 
+    def with_folder(self, path: Path) -> TrainConfig:
+        """The same with this language model.
+
+        Raises:
+            DefinitionError: it trains the built-in one.
+        """
+        if self.language_model.folder is None:
+            raise DefinitionError(
+                f"{self.name} trains the built-in language model; --language-model needs a configuration with"
+                " language_model: {folder: …}, such as models/configs/biomedgpt-lora.yaml"
+            )
+        folder = self.language_model.folder.model_copy(update={"path": path})
+        chosen = self.language_model.model_copy(update={"folder": folder})
+        return self.model_copy(update={"language_model": chosen})
+
 
 def read_train_config(path: Path, **options: Any) -> TrainConfig:
     """The configuration of a YAML file, with options of the command line in front of it.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ecglm.models.encoder import Encoder
+from ecglm.models.llama import Llama, LlamaSize
 from ecglm.models.packing import Branch, Packed, attention, pack
 from ecglm.models.text import Codec
 
@@ -153,10 +154,8 @@ class EcgLanguageModel(nn.Module):
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:
         """The likeliest continuation, token by token, of one row; and the geometric mean of its probabilities."""
-        from transformers import DynamicCache
-
         body = cast(Any, self.language_model).get_decoder()
-        cache = DynamicCache()
+        cache = self._new_cache()
         prompt = torch.tensor([list(tokens)], device=self.device)
         inputs = torch.cat([prefix.embedded[:, prefix.known[0]], self.embedding(prompt).to(prefix.embedded.dtype)], 1)
         inputs = inputs.to(self.embedding.weight.dtype)
@@ -171,21 +170,14 @@ class EcgLanguageModel(nn.Module):
         probability = float(torch.tensor(log_probability / max(1, len(said))).exp())
         return (said[: -len(end)] if said[-len(end) :] == end else said), probability
 
+    def _new_cache(self) -> Any:
+        if isinstance(self.language_model, Llama):
+            return self.language_model.new_cache()
+        from transformers import DynamicCache
+
+        return DynamicCache()
+
 
 def built_in_language_model(config: Mapping[str, Any], vocabulary: int) -> nn.Module:
     """A small Llama with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=config["width"],
-            intermediate_size=config["inner_width"],
-            num_hidden_layers=config["layers"],
-            num_attention_heads=config["heads"],
-            num_key_value_heads=config["heads"],
-            max_position_embeddings=config["positions"],
-            tie_word_embeddings=True,
-            attention_dropout=0.0,
-        )
-    )
+    return Llama(LlamaSize(vocabulary, config["width"], config["inner_width"], config["layers"], config["heads"]))

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ecglm.models.checkpoint import load_into, read_tensors, write_tensors
+from ecglm.models.checkpoint import load_into, own_tensors, read_tensors, write_tensors
 from ecglm.models.config import BuiltIn
 from ecglm.models.ecg_lm import MOST_ECGS, EcgLanguageModel, built_in_language_model
-from ecglm.models.encoder import Encoder, EncoderConfig, padded
+from ecglm.models.encoder import Encoded, Encoder, EncoderConfig, padded
+from ecglm.models.fingerprint import fingerprint
 from ecglm.models.packing import Branch
 from ecglm.models.preprocessing import Prepared, Preprocessing, prepare
 from ecglm.models.text import Codec, Markers
@@ -29,6 +30,8 @@ LONGEST_QUESTION = 512
 """Tokens."""
 LONGEST_ANSWER = 256
 YES_NO = ("yes", "no")
+ADAPTER = "lora_"
+UNSAVED = "not saved"
 _TOKENS_IN_A_PASS = 24_000
 
 
@@ -59,6 +62,8 @@ class ECGLM:
 
     def __init__(self, model: EcgLanguageModel, about: Mapping[str, Any]) -> None:
         self.model, self.about = model.eval(), dict(about)
+        self.fingerprint = UNSAVED
+        """Hash of weights, tokenizer and preprocessing; answers change only with it."""
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -70,8 +75,8 @@ class ECGLM:
             ModelError: nothing there, another format, or a file that is not what it should be.
         """
         root = model_folder(folder)
-        about = _read_about(root)
-        codec = Codec(_tokenizer(root / TOKENIZER), Markers.model_validate(about["markers"]))
+        about = read_about(root)
+        codec = read_codec(root, about)
         encoder = Encoder(
             Preprocessing.model_validate(about["preprocessing"]), EncoderConfig.model_validate(about["encoder"])
         )
@@ -81,23 +86,30 @@ class ECGLM:
         else:
             from ecglm.models.language_models import saved_language_model
 
-            language_model = saved_language_model(root, about["language_model"])
+            language_model = saved_language_model(about["language_model"])
         model = EcgLanguageModel(encoder, language_model, codec)
         tensors, _ = read_tensors(root / WEIGHTS)
-        load_into(_Stored(model, about["language_model"]["kind"]), tensors, str(root / WEIGHTS))
-        return cls(model.to(device), about)
+        load_into(stored_tensors(model, about["language_model"]), tensors, str(root / WEIGHTS))
+        loaded = cls(model.to(device), about)
+        loaded.fingerprint = model_fingerprint(tensors, about, codec)
+        return loaded
+
+    @property
+    def statements(self) -> list[str]:
+        """Codes of the statements it was trained to tell, and of those withheld from it."""
+        told = [target.name for target in self.model.encoder.config.targets if target.kind == "statement"]
+        return [*told, *self.about.get("training", {}).get("withheld", ())]
 
     def save(self, folder: Path, half: bool = True) -> None:
         """Writes the model; in half precision if not told otherwise."""
         folder.mkdir(parents=True, exist_ok=True)
-        stored = _Stored(self.model, self.about["language_model"]["kind"]).state_dict()
-        tensors = {
-            n: t.half() if half and t.is_floating_point() else t for n, t in stored.items() if not _tied(n, self)
-        }
+        stored = stored_tensors(self.model, self.about["language_model"])
+        tensors = {n: t.detach().half() if half and t.dtype == torch.float32 else t for n, t in stored.items()}
         write_tensors(folder / WEIGHTS, tensors, {"format": FORMAT})
         self.model.codec.tokenizer.save(str(folder / TOKENIZER))
         about = {"format": FORMAT, "format_version": FORMAT_VERSION, **self.about}
         (folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        self.fingerprint = model_fingerprint(tensors, about, self.model.codec)
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
@@ -107,9 +119,15 @@ class ECGLM:
 
     def encode(self, recordings: Sequence[Prepared]) -> torch.Tensor:
         """ECG tokens (n_recordings, n_tokens, token_width)."""
+        return self.encode_whole(recordings).tokens
+
+    def encode_whole(self, recordings: Sequence[Prepared]) -> Encoded:
+        """All that the encoder says of recordings: its own outputs, tokens, embedding."""
         values, mask = padded([(torch.from_numpy(r.values), torch.from_numpy(r.mask)) for r in recordings])
+        device = self.model.device
         with torch.inference_mode(), self.model.autocast():
-            return self.model.encode(values.to(self.model.device), mask.to(self.model.device))
+            encoded: Encoded = self.model.encoder(values.to(device), mask.to(device))
+        return encoded
 
     def answer(
         self,
@@ -136,24 +154,43 @@ class ECGLM:
             return self.say(tokens, question)
         return self.answer_all(tokens, [Asked((0,), question, tuple(options))])[0]
 
-    def say(self, tokens: torch.Tensor, question: str, before: Sequence[tuple[str, str]] = ()) -> Answered:
-        """An answer in sentences about the one ECG encoded, after earlier turns (question, answer) of a conversation."""
+    def say(
+        self,
+        tokens: torch.Tensor,
+        question: str,
+        before: Sequence[tuple[str, str]] = (),
+        short: bool = False,
+        blank: bool = False,
+    ) -> Answered:
+        """An answer in words, token by token.
+
+        Args:
+            tokens: of the ECG it is about, or of two, (1 or 2, n_tokens, token_width).
+            question: in English.
+            before: earlier turns (question, answer) of the conversation.
+            short: whether a word or two are wanted rather than sentences.
+            blank: shows the model nothing of the ECG.
+        """
         codec = self.model.codec
         ids: list[int] = []
         for asked, said in before:
             ids += [*codec.user, *codec.encode(asked), *codec.full, *codec.encode(said), *codec.end]
-        ids += [*codec.user, *self._question(question), *codec.full]
+        ids += [*codec.user, *self._question(question), *(codec.short if short else codec.full)]
         with torch.inference_mode(), self.model.autocast():
-            prefix = self.model.prefix([list(range(len(tokens)))], tokens)
+            prefix = self.model.prefix([list(range(len(tokens)))], tokens, blank)
             said_ids, probability = self.model.generate(prefix, ids, LONGEST_ANSWER)
         return Answered(codec.decode(said_ids).strip(), probability)
 
-    def answer_all(self, tokens: torch.Tensor, asked: Sequence[Asked]) -> list[Answered]:
+    def answer_all(
+        self, tokens: torch.Tensor, asked: Sequence[Asked], threshold: float = 0.5, blank: bool = False
+    ) -> list[Answered]:
         """Answers to many questions with options, each ECG taken once for all questions about it.
 
         Args:
             tokens: ECG tokens of `encode`.
             asked: questions; each needs options.
+            threshold: where any number of options may hold, those are chosen whose probability is above.
+            blank: shows the model nothing of the ECGs.
         """
         grouped: dict[tuple[int, ...], list[int]] = {}
         for number, each in enumerate(asked):
@@ -167,13 +204,13 @@ class ECGLM:
         for rows in self._passes(grouped, asked, encoded):
             branches = [[self._branch(asked[number], encoded) for number in members] for _, members in rows]
             with torch.inference_mode(), self.model.autocast():
-                prefix = self.model.prefix([list(ecgs) for ecgs, _ in rows], tokens)
+                prefix = self.model.prefix([list(ecgs) for ecgs, _ in rows], tokens, blank)
                 found = self.model.yes_minus_no(prefix, branches)
             for (_, members), told in zip(rows, found, strict=True):
                 sizes = [1 if asked[number].options == YES_NO else len(asked[number].options) for number in members]
                 for number, part in zip(members, told.cpu().split(sizes), strict=True):
                     logits[number] = part
-        return [_decided(each, told) for each, told in zip(asked, logits, strict=True)]
+        return [_decided(each, told, threshold) for each, told in zip(asked, logits, strict=True)]
 
     def classify(
         self, signal: NDArray[np.floating], leads: Sequence[str], sampling_hz: float, questions: Mapping[str, str]
@@ -240,32 +277,34 @@ class ECGLM:
             yield batch
 
 
-def _decided(asked: Asked, logits: torch.Tensor) -> Answered:
+def _decided(asked: Asked, logits: torch.Tensor, threshold: float) -> Answered:
     scores = logits.sigmoid().tolist()
     if asked.options == YES_NO:
         yes = scores[0]
         return Answered("yes" if yes >= 0.5 else "no", max(yes, 1 - yes), (yes, 1 - yes))
     best = max(range(len(scores)), key=scores.__getitem__)
-    chosen = [place for place, score in enumerate(scores) if score > 0.5] if asked.multiple else [best]
+    chosen = [place for place, score in enumerate(scores) if score > threshold] if asked.multiple else [best]
     chosen = chosen or [best]
     text = ", ".join(asked.options[place] for place in chosen)
     return Answered(text, min(scores[place] for place in chosen), tuple(scores))
 
 
-class _Stored(torch.nn.Module):
-    """The parts of a model that are kept with it; a language model of a folder is not, only what was added to it."""
-
-    def __init__(self, model: EcgLanguageModel, kind: str) -> None:
-        super().__init__()
-        self.encoder, self.projector = model.encoder, model.projector
-        if kind == "built_in":
-            self.language_model = model.language_model
+def stored_tensors(model: EcgLanguageModel, kind: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """What is kept of a model: all of it, but of a folder's language model with adapters the adapters only."""
+    own = own_tensors(model)
+    if kind["kind"] == "folder" and kind["lora"] is not None:
+        return {n: t for n, t in own.items() if not n.startswith("language_model.") or ADAPTER in n}
+    return own
 
 
-def _tied(name: str, model: ECGLM) -> bool:
-    return name not in dict(_Stored(model.model, model.about["language_model"]["kind"]).named_parameters()) and (
-        name.endswith("lm_head.weight")
-    )
+def model_fingerprint(tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any], codec: Codec) -> str:
+    """Hash of all that decides a model's answers; not of where it is, or of what is told of its training."""
+    language_model = {name: value for name, value in about["language_model"].items() if name != "path"}
+    parts: list[Any] = [language_model, *(about[name] for name in ("preprocessing", "encoder", "markers"))]
+    parts.append(codec.tokenizer.to_str())
+    for name, tensor in sorted(tensors.items()):
+        parts += [name, tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()]
+    return fingerprint(*parts)
 
 
 def model_folder(name: str | Path) -> Path:
@@ -283,7 +322,12 @@ def model_folder(name: str | Path) -> Path:
     )
 
 
-def _read_about(root: Path) -> dict[str, Any]:
+def read_about(root: Path) -> dict[str, Any]:
+    """What a model's folder says of it.
+
+    Raises:
+        ModelError: cannot be read, or another format.
+    """
     path = root / ABOUT
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -295,8 +339,14 @@ def _read_about(root: Path) -> dict[str, Any]:
     return about
 
 
-def _tokenizer(path: Path) -> Tokenizer:
+def read_codec(root: Path, about: Mapping[str, Any]) -> Codec:
+    """The tokenizer of a model's folder, with its markers.
+
+    Raises:
+        ModelError: not a tokenizer.
+    """
+    path = root / TOKENIZER
     try:
-        return Tokenizer.from_file(str(path))
+        return Codec(Tokenizer.from_file(str(path)), Markers.model_validate(about["markers"]))
     except Exception as error:  # the library raises Exception itself
         raise ModelError(f"{path}: not a tokenizer ({error})") from error

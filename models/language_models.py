@@ -5,7 +5,6 @@ Code in a folder is never run (`trust_remote_code` is off), and weights are read
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from ecglm.models.config import Folder, Lora
 from ecglm.models.text import PLAIN_MARKERS, Codec, read_tokenizer
 from ecglm.synth.errors import ModelError
 
+_NO_FOLDER = "no language model; name its folder with --language-model FOLDER"
+
 
 def attach(folder: Folder) -> tuple[nn.Module, Codec, dict[str, Any]]:
     """A language model with fresh adapters, its tokenizer, and what a checkpoint says of it.
@@ -25,7 +26,7 @@ def attach(folder: Folder) -> tuple[nn.Module, Codec, dict[str, Any]]:
         ModelError: no folder, or one that cannot be read.
     """
     if folder.path is None:
-        raise ModelError("no language model; name its folder with --language-model FOLDER")
+        raise ModelError(_NO_FOLDER)
     model = read_language_model(folder.path)
     if folder.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
@@ -33,7 +34,8 @@ def attach(folder: Folder) -> tuple[nn.Module, Codec, dict[str, Any]]:
         model = add_lora(model, folder.lora)
     kind = {
         "kind": "folder",
-        "path": str(folder.path),
+        "path": str(folder.path.absolute()),
+        "fingerprint": folder_fingerprint(folder.path),
         "lora": None if folder.lora is None else folder.lora.model_dump(mode="json"),
         "markers": PLAIN_MARKERS.model_dump(),
     }
@@ -77,25 +79,53 @@ def add_lora(model: Any, lora: Lora) -> Any:
     return get_peft_model(model, config)
 
 
-def saved_language_model(root: Path, about: Mapping[str, Any]) -> Any:
-    """The language model of a saved checkpoint, from the folder it was trained with."""
-    model = read_language_model(Path(about["path"]))
+def saved_language_model(about: Mapping[str, Any]) -> Any:
+    """The language model of a saved checkpoint, from the folder it was trained with; adapters not yet filled in.
+
+    Raises:
+        ModelError: the folder is gone, or holds another model.
+    """
+    folder = Path(about["path"])
+    model = read_language_model(folder)
+    if (found := folder_fingerprint(folder)) != about["fingerprint"]:
+        raise ModelError(
+            f"{folder}: fingerprint {found}, trained with {about['fingerprint']}: another language model; put back the"
+            " one it was trained with, or correct the path in model.json"
+        )
     if about["lora"] is not None:
         model = add_lora(model, Lora.model_validate(about["lora"]))
     return model
 
 
-def folder_size(folder: Path) -> dict[str, int]:
-    """Parameters by part of a language model, from its config.json alone; no weight is read."""
+def folder_fingerprint(folder: Path) -> str:
+    """Hash of a language model's configuration and weights."""
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while part := file.read(1 << 24):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def laid_out(folder: Folder) -> Any:
+    """The causal language model of a folder without weights, from its config.json alone.
+
+    Raises:
+        ModelError: no folder, or no such model.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    path = folder / "config.json"
+    if folder.path is None:
+        raise ModelError(_NO_FOLDER)
+    path = folder.path / "config.json"
     if not path.is_file():
-        raise ModelError(f"{folder}: no config.json; expected a causal language model in Hugging Face's layout")
+        raise ModelError(f"{folder.path}: no config.json; expected a causal language model in Hugging Face's layout")
     try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(str(folder.path), trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
-    return {"language_model": sum(parameter.numel() for parameter in model.parameters())}

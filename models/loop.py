@@ -122,7 +122,8 @@ class Trainer:
         loss, noted = self.stage.loss(self.step, torch.Generator().manual_seed(seed + 1))
         if not torch.isfinite(loss):
             raise ModelError(
-                f"stage {self.stage.name}, step {self.step}: the loss is {float(loss.detach())}; lower the learning rate"
+                f"stage {self.stage.name}, step {self.step}: the loss is {float(loss.detach())}; lower the learning"
+                " rate"
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

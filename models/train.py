@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from ecglm.models.checkpoint import load_into, read_tensors, write_tensors
+from ecglm.models.checkpoint import load_into, own_tensors, read_tensors, write_tensors
 from ecglm.models.config import BuiltIn, TrainConfig
 from ecglm.models.ecg_lm import EcgLanguageModel, built_in_language_model
 from ecglm.models.ecglm import ECGLM, TOKENIZER
@@ -169,16 +169,12 @@ def _finish(trainer: Trainer, progress: Progress) -> None:
             raise ModelError(
                 f"{final}: made from other data or settings; train into another folder, or delete {trainer.folder}"
             )
-        load_into(trainer.stage.module, tensors, str(final))
+        load_into(own_tensors(trainer.stage.module, trained_only=True), tensors, str(final))
         return
     trainer.run(progress)
-    write_tensors(final, _state(trainer.stage.module), {"fingerprint": trainer.stage.fingerprint})
+    kept = own_tensors(trainer.stage.module, trained_only=True)
+    write_tensors(final, kept, {"fingerprint": trainer.stage.fingerprint})
     (trainer.folder / "state.safetensors").unlink(missing_ok=True)
-
-
-def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    names = {*dict(module.named_parameters()), *dict(module.named_buffers())}
-    return {name: tensor for name, tensor in module.state_dict().items() if name in names}
 
 
 def _weights_hash(module: torch.nn.Module) -> str:

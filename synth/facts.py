@@ -43,7 +43,7 @@ _ANNOTATION = (
     " ELSE 'the cardiologist''s annotation' END"
 )
 
-_MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
+MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
 
 _SUPPORT = """
 CREATE TABLE support AS
@@ -208,7 +208,7 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         guidelines: whose criteria are decided.
     """
     label_index = pa.array(range(labels.num_rows), pa.int64())
-    with LockedConnection({"merged": measured_ecgs}, setup=[_MEASURED_ECGS]) as connection:
+    with LockedConnection({"merged": measured_ecgs}, setup=[MEASURED_ECGS]) as connection:
         decided = decide(connection, guidelines)
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM measured_ecgs")
     relations = relation_tables(guidelines)
@@ -220,7 +220,7 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         "unsure": decided.unsure,
         **relations,
     }
-    setup = [_MEASURED_ECGS, _SUPPORT, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS]
+    setup = [MEASURED_ECGS, _SUPPORT, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS]
     order = {"facts": "", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {

@@ -63,7 +63,7 @@ class Conversation:
         chosen = pairs if how.families is None else pairs.filter(pl.col("family").is_in(list(how.families)))
         self.sampler = Sampler(chosen, how.family_weights)
         self.maker = ExampleMaker(chosen, model.codec, how.full_share, how.options, how.longest)
-        self.module: nn.Module = _Trained(model, how.trains)
+        self.module: nn.Module = Trained(model, how.trains)
         self.fingerprint = fingerprint("conversation", how.model_dump(), corpus_fingerprint, start_fingerprint)
 
     def loss(self, step: int, draw: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -97,7 +97,7 @@ class Conversation:
         return {} if self.asker is None else {"macro_auc": self.asker.macro_auc(self.model, self.how.blank)}
 
 
-class _Trained(nn.Module):
+class Trained(nn.Module):
     """The parts of a model that a stage trains; everything else is frozen."""
 
     def __init__(self, model: EcgLanguageModel, parts: Collection[str]) -> None:
