@@ -19,13 +19,14 @@ from ecglm.synth.build.blocks import (
     block_done,
     block_ranges,
     prepare_block,
-    read_arrow,
     write_arrow,
 )
 from ecglm.synth.build.config import BuildConfig, read_config
 from ecglm.synth.build.inputs import (
+    ecgs_table,
     input_stamp,
     is_up_to_date,
+    n_excluded,
     open_source,
     previous_corpus,
     source_root,
@@ -93,7 +94,15 @@ def plan(config: BuildConfig) -> Plan:
         return Plan("simulated", ecgs, 0, chosen, len(guidelines.by_code), up_to_date)
     source = open_source(config, config.folder)
     ecgs = source.ecgs.select("ecg_id").collect().height
-    return Plan(source.name, ecgs, source.rejected.collect().height, chosen, len(guidelines.by_code), up_to_date)
+    left_out = n_excluded(config, source)
+    return Plan(
+        source.name,
+        ecgs - left_out,
+        source.rejected.collect().height + left_out,
+        chosen,
+        len(guidelines.by_code),
+        up_to_date,
+    )
 
 
 def build(config: BuildConfig, progress: Progress | None = None) -> BuildResult:
@@ -136,7 +145,7 @@ def _build_locked(
         waveforms: Waveforms = waveform_files(source)
         measures = MEASURED in source_files.providers and source_files.taken_over is None
         if measures and config.folder is not None:
-            waveforms = waveforms_of(source, read_arrow(work / "ecgs.arrow"), config.workers, tell)
+            waveforms = waveforms_of(source, ecgs_table(source), config.workers, tell)
     stage = work / "stage"
     stage.mkdir(exist_ok=True)
     job = BlockJob(
