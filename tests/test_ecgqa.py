@@ -24,7 +24,7 @@ N_ECGS = 60
 
 @pytest.fixture(scope="session")
 def copy(simulated_bench: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lists of ECGs as ECG-QA gives them, for the simulated ECGs: every fifth patient is tested on, whatever the fold."""
+    """Lists of ECGs as ECG-QA gives them: of the simulated patients every fifth is tested on, whatever the fold."""
     ecgs = open_ptbxl(simulated_bench / "ecgs", limit=N_ECGS).ecgs.select("ecg_id", "patient_id").collect()
     patients = {patient: n for n, patient in enumerate(ecgs["patient_id"].unique(maintain_order=True))}
     root = tmp_path_factory.mktemp("lists") / "ecgqa" / "ptbxl"

@@ -81,7 +81,7 @@ def read_lists(root: Path) -> EcgLists:
             cells = line.split("\t")
             if len(cells) != 2 or not cells[1].strip():
                 raise TaskError(
-                    f"{where}: {names[0]}, line {number}: found {line!r}, expected a number, a tab and the id of an ECG;"
+                    f"{where}: {names[0]}, line {number}: found {line!r}, expected a number, a tab and an ECG id;"
                     " download it again"
                 )
             native = cells[1].strip()
