@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from ecglm.synth.corpus import Corpus
 from ecglm.synth.errors import TaskError
 from ecglm.synth.sources.ecgqa import EXCLUDED, read_lists
 from ecglm.synth.sources.ptbxl import open_ptbxl
+from ecglm.synth.templates import load_templates
+from ecglm.synth.why import explain
 
 N_ECGS = 60
 
@@ -108,3 +112,54 @@ def test_the_official_lists_leave_the_number_of_ecgs_that_is_documented(data_dir
     text = pa.schema([(name, pa.string()) for name in ecgs.column_names])
     listed = read_lists(data_dir / "ecgqa").table(ecgs.cast(text), exclude_test=True)
     assert pc.sum(listed["excluded"]).as_py() == 17_418 - 15_067
+
+
+# ------------------------------------------------------------------------------------------------------- the questions
+
+
+@pytest.fixture(scope="session")
+def questions(simulated_bench: Path, copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Questions about simulated ECGs, with lists of ECG-QA."""
+    out = tmp_path_factory.mktemp("questions") / "corpus"
+    config = BuildConfig(
+        ptbxl=simulated_bench / "ecgs", limit=N_ECGS, families=("ecgqa",), ecgqa=copy, workers=1, out=out
+    )
+    build(config)
+    return Corpus.open(out)
+
+
+def test_every_template_but_those_without_a_source_asks_as_the_dataset_does(data_dir: Path) -> None:
+    examples = pl.read_csv(data_dir / "ecgqa" / "template_examples.csv").rows(named=True)
+    templates = {t.header.ecgqa.template: t for t in load_templates() if t.header.ecgqa is not None}
+    assert set(templates) == set(range(1, 71)) - {17, 18, 19}
+    for row in examples:
+        template = templates.get(row["template_id"])
+        if template is None:
+            continue
+        asked = template.header.ecgqa
+        assert asked is not None
+        words = re.sub(r"\\{\\{\\ \w+\\ \\}\\}", "(.+)", re.escape(template.turns[0].alternatives[0]))
+        assert re.fullmatch(words, row["question"]), template.id
+        assert (asked.question_type, asked.attribute_type) == (row["question_type"], row["attribute_type"])
+        assert sorted(template.vocabulary) == sorted(ast.literal_eval(row["answer_candidates"])), template.id
+
+
+def test_the_questions_pass_every_check_and_can_be_made_again(questions: Corpus) -> None:
+    failed = {result.name: result.examples for result in run_checks(questions) if result.n_bad}
+    assert set(failed) == {"pair-train-question-of-ecgqa-test"}, "the corpus was built without leaving them out"
+    pairs = questions.table("pairs").to_table().sort_by("pair_id").to_pylist()
+    compared = [pair for pair in pairs if len(pair["ecg_ids"]) == 2]
+    assert {len(set(pair["patient_ids"])) for pair in compared} == {1, 2}, "one patient, and two"
+    for pair in (*pairs[::400], *compared[:2]):
+        assert explain(questions, pair["pair_id"]).identical, pair["template_id"]
+
+
+def test_two_ecgs_compared_are_of_one_split_in_both_senses(questions: Corpus) -> None:
+    ecgs = questions.table("ecgqa_ecgs").to_table().to_pydict()
+    listed = dict(zip(ecgs["ecg_id"], ecgs["ecgqa_split"], strict=True))
+    compared = [ids for ids in questions.table("pairs").to_table()["ecg_ids"].to_pylist() if len(ids) == 2]
+    different = [ids for ids in compared if ids[0].partition(":")[2] != "" and listed.get(ids[0]) != listed.get(ids[1])]
+    one_patient = questions.table("ecgs").to_table().to_pydict()
+    previous = dict(zip(one_patient["ecg_id"], one_patient["previous_ecg_id"], strict=True))
+    assert all(previous[second] == first for first, second in different), "a list may name one ECG of a patient only"
+    assert "crosses_split" not in questions.manifest["rejected_reasons"]

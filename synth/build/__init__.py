@@ -155,6 +155,7 @@ def _build_locked(
         guidelines=config.guidelines,
         providers=source_files.providers,
         taken_over=source_files.taken_over is not None,
+        ecgqa="ecgqa" in config.families,
     )
     ranges = block_ranges(source_files.n_ecgs)
     selected = [template for template in templates if template.header.family in config.families]
@@ -166,6 +167,7 @@ def _build_locked(
             if not sum(note["n_ecgs"] for note in blocks.notes):
                 raise SourceError(f"{root}: no ECG has a usable waveform; see the messages above or run with --limit 5")
             comparisons_digest, n_comparisons = blocks.write_comparisons()
+            compared_digest, n_compared = blocks.write_compared()
             knowledge = {
                 name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
                 for name, table in relation_tables(guidelines).items()
@@ -180,9 +182,11 @@ def _build_locked(
             **blocks.digests(),
             **knowledge,
             "comparisons": comparisons_digest,
+            "ecgqa_compared": compared_digest,
             "register": register,
         }
-        available = {name for name, rows in {**blocks.rows(), "comparisons": n_comparisons}.items() if rows}
+        compared = {"comparisons": n_comparisons, "ecgqa_compared": n_compared}
+        available = {name for name, rows in {**blocks.rows(), **compared}.items() if rows}
         available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
         skipped = {
             t.id: f"needs {', '.join(sorted(set(t.header.needs) - available))}"

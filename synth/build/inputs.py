@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecglm.synth.build.blocks import MEASURED, blocks_digest, write_arrow
+from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest, write_arrow
 from ecglm.synth.build.config import BuildConfig, SourceConfig
 from ecglm.synth.build.extras import Extras, chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
@@ -123,7 +123,7 @@ def write_source(
             fingerprint={**extras.fingerprint, **{f"ecgqa/{name}": digest for name, digest in lists.items()}},
             attribution=(*extras.attribution, ATTRIBUTION),
         )
-        write_arrow(work / "ecgqa_ecgs.arrow", listed)
+        write_arrow(work / ECGQA_LISTS, listed)
     labels = source.labels.collect().to_arrow().select(LABELS.names).cast(LABELS)
     labels = labels.filter(pc.is_in(labels["ecg_id"], ecgs["ecg_id"].combine_chunks()))
     write_arrow(work / "ecgs.arrow", ecgs)
@@ -138,6 +138,7 @@ def write_source(
         return SourceFiles(ecgs.num_rows, providers, "", None, extras)
     signals = f"{MEASURED_VERSION} {signal_stamp(source)}"
     stamp = f"{signals} {ids_digest(ecgs)}"
+    taken_over: TakenOver | None
     if extras.measured is not None:
         unchanged = extras.measured.log().get("signals_stamp") == f"{signals} {ids_digest(every_ecg)}"
         taken_over = _measured_in_table(source, ecgs, extras.measured, unchanged, tell)
