@@ -17,6 +17,8 @@ from ecglm.models.llama import Llama, LlamaSize
 from ecglm.models.packing import Branch, Packed, attention, pack
 from ecglm.models.text import Codec
 
+_ALIKE = 2.5
+"""How much larger than usual queries and keys begin."""
 MOST_ECGS = 2
 """A comparison is about two."""
 
@@ -26,14 +28,25 @@ class Projector(nn.Module):
 
     def __init__(self, token_width: int, n_tokens: int, width: int) -> None:
         super().__init__()
+        self.register_buffer("centre", torch.zeros(n_tokens, token_width))
+        self.register_buffer("spread", torch.ones(n_tokens, token_width))
+        self.centre: Tensor
+        self.spread: Tensor
         self.layers = nn.Sequential(nn.Linear(token_width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.names = nn.Parameter(torch.randn(n_tokens, width) * 0.02)
         self.which = nn.Parameter(torch.zeros(MOST_ECGS, width))
 
     def forward(self, tokens: Tensor, number: int) -> Tensor:
         """(batch, n_tokens, token_width) of the first (0) or second (1) ECG → (batch, n_tokens, width)."""
-        result: Tensor = self.layers(tokens) + self.names + self.which[number]
+        standard = ((tokens - self.centre) / self.spread).clamp(-8, 8)
+        result: Tensor = self.layers(standard) + self.names + self.which[number]
         return result
+
+    def standardise(self, tokens: Tensor) -> None:
+        """Takes centre and spread of each number of each token from some ECGs, (n_ecgs, n_tokens, token_width)."""
+        self.centre.copy_(tokens.mean(0))
+        spread = tokens.std(0)
+        self.spread.copy_(torch.where(spread > 1e-4, spread, 1.0))
 
 
 @dataclass
@@ -72,7 +85,7 @@ class EcgLanguageModel(nn.Module):
     def name_tokens(self, phrases: Sequence[str]) -> None:
         """Starts each ECG token from the mean of the text tokens of its name, so that a question about it finds it.
 
-        What the ECG adds to the name starts small beside it.
+        What the ECG adds to the name starts about as large.
         """
         with torch.no_grad():
             table = self.embedding.weight.float()
@@ -81,8 +94,8 @@ class EcgLanguageModel(nn.Module):
                 mean = table[self.codec.encode(f" {phrase}")].mean(0)
                 self.projector.names[row] = mean * size / mean.pow(2).mean().sqrt()
             last = cast(nn.Linear, self.projector.layers[-1])
-            last.weight *= size
-            last.bias *= size
+            last.weight *= 3 * size
+            last.bias *= 0
 
     def encode(self, values: Tensor, mask: Tensor) -> Tensor:
         """ECG tokens (batch, n_tokens, token_width) of recordings; the encoder learns in its own stage only."""
@@ -99,7 +112,7 @@ class EcgLanguageModel(nn.Module):
             blank: shows nothing of the ECGs: what the text alone can tell.
         """
         if blank:
-            tokens = torch.zeros_like(tokens)
+            tokens = self.projector.centre.expand_as(tokens)
         n = self.encoder.n_tokens
         most = max((len(row) for row in ecgs), default=0)
         width = self.projector.names.shape[1]
@@ -179,5 +192,14 @@ class EcgLanguageModel(nn.Module):
 
 
 def built_in_language_model(config: Mapping[str, Any], vocabulary: int) -> nn.Module:
-    """A small Llama with random weights."""
-    return Llama(LlamaSize(vocabulary, config["width"], config["inner_width"], config["layers"], config["heads"]))
+    """A small Llama with random weights, whose attention starts out looking for what is alike.
+
+    Queries and keys begin equal and larger than usual, so that a word of a question finds the ECG token of that name
+    from the first step on (mimetic initialisation, Trockman & Kolter, ICML 2023).
+    """
+    model = Llama(LlamaSize(vocabulary, config["width"], config["inner_width"], config["layers"], config["heads"]))
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.weight *= _ALIKE
+            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+    return model

@@ -6,6 +6,7 @@ numbers. Only what the built-in model needs is here: as many key heads as query 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -144,7 +145,8 @@ class Decoder(nn.Module):
     def __init__(self, size: LlamaSize) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(size.vocabulary, size.width)
-        self.layers = nn.ModuleList(Layer(size, number) for number in range(size.layers))
+        layers = [Layer(size, number) for number in range(size.layers)]
+        self.layers: Sequence[Layer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = Norm(size.width)
         head_width = size.width // size.heads
         frequencies = ROPE_BASE ** -(torch.arange(0, head_width, 2).float() / head_width)

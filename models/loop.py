@@ -37,7 +37,9 @@ class Optimisation(BaseModel):
     average: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the moving average of weights that is kept in the end; 0 keeps the last ones."""
     validate_every: int = Field(default=0, ge=0)
-    """Steps between looks at the validation fold; 0 looks at the end only."""
+    """Steps between looks at the validation fold; 0 looks at none."""
+    keep_best: bool = False
+    """Keeps the weights that were best on the validation fold (macro-AUC), not the last ones."""
 
 
 class Stage(Protocol):
@@ -83,6 +85,8 @@ class Trainer:
         groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=how.learning_rate, betas=(0.9, 0.98))
         self.average: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.best_value = float("-inf")
         self.step = 0
         self.seconds = 0.0
 
@@ -104,15 +108,22 @@ class Trainer:
             self.seconds = already + now - started
             last = self.done
             if self.how.validate_every and (last or self.step % self.how.validate_every == 0):
-                with self.averaged():
-                    noted |= {f"validation_{name}": value for name, value in self.stage.validate().items()}
+                noted |= self._validate()
             if last or self.step % 10 == 0 or any(name.startswith("validation_") for name in noted):
                 self._note(noted)
             if last or now - saved >= self.save_every_s:
                 self.save()
                 saved = time.monotonic()
             progress(self.stage.name, self.step, self.how.steps)
-        self._keep_average()
+        self._set_final()
+
+    def _validate(self) -> dict[str, float]:
+        with self.averaged():
+            told = self.stage.validate()
+            if self.how.keep_best and told.get("macro_auc", float("-inf")) > self.best_value:
+                self.best_value = told["macro_auc"]
+                self.best = {name: tensor.clone() for name, tensor in self._tracked().items()}
+        return {f"validation_{name}": value for name, value in told.items()}
 
     def _take_step(self) -> dict[str, float]:
         seed = step_seed(self.seed, self.stage.name, self.step)
@@ -150,11 +161,12 @@ class Trainer:
         """The module with its averaged weights, for the length of a `with` block."""
         return Averaged(self.stage.module, self._tracked(), self.average)
 
-    def _keep_average(self) -> None:
+    def _set_final(self) -> None:
+        final = self.best or self.average
         with torch.no_grad():
             for name, tensor in self._tracked().items():
-                if name in self.average:
-                    tensor.copy_(self.average[name])
+                if name in final:
+                    tensor.copy_(final[name])
 
     def _note(self, noted: dict[str, float]) -> None:
         row = {"stage": self.stage.name, "step": self.step, "seconds": round(self.seconds, 2), **noted}
@@ -165,6 +177,7 @@ class Trainer:
         """Writes everything that going on needs, whole or not at all."""
         tensors = {f"model.{name}": tensor for name, tensor in self._tracked().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
@@ -174,6 +187,7 @@ class Trainer:
             "seed": self.seed,
             "step": self.step,
             "seconds": self.seconds,
+            "best_value": self.best_value if self.best else None,
         }
         write_tensors(self.folder / "state.safetensors", tensors, about)
 
@@ -192,6 +206,8 @@ class Trainer:
             for name, tensor in self._tracked().items():
                 tensor.copy_(tensors[f"model.{name}"])
         self.average = {n.removeprefix("average."): t for n, t in tensors.items() if n.startswith("average.")}
+        self.best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        self.best_value = about["best_value"] if self.best else float("-inf")
         for name, parameter in self.parameters.items():
             state: dict[str, Any] = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):

@@ -163,7 +163,8 @@ class ExampleMaker:
             ]
         short = ", ".join(answers)
         if single and answers and len(short) <= LONGEST_SHORT_ANSWER:
-            question.children.append(_said(codec.short, [*codec.encode(short), *codec.end]))
+            end = () if tuple(answers) in (("yes",), ("no",)) else codec.end
+            question.children.append(_said(codec.short, [*codec.encode(short), *end]))
         if not question.children or chance.random() < self.full_share:
             question.children.append(self._conversation(messages))
         return question

@@ -43,6 +43,8 @@ Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
 TOKENIZER_TEXTS = 60_000
 """Pairs a tokenizer is trained on."""
+STANDARD_ECGS = 512
+"""Training ECGs that tell what the numbers of ECG tokens range over."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,26 @@ def train(config: TrainConfig, out: Path, resume: bool, progress: Progress, tell
     named = False
     for stage in config.stages:
         if not named and not stage.blank:
-            model.name_tokens(token_phrases(encoder.config))
+            _ready(model, material)
             named = True
         _run_stage(model, material, stage, config, out, started, asker, progress)
         started = fingerprint(started, stage.model_dump())
     finished = ECGLM(model, _about(config, material, kind, out))
     _save(finished, out / "model")
     return out / "model"
+
+
+def _ready(model: EcgLanguageModel, material: Material) -> None:
+    """Prepares the projector before it first sees an ECG: what its numbers range over, what its tokens are called."""
+    some = material.train[0][:: max(1, len(material.train[0]) // STANDARD_ECGS)][:STANDARD_ECGS]
+    tokens = []
+    model.eval()
+    with model.autocast():
+        for start in range(0, len(some), 64):
+            values, mask = material.waveforms.batch(some[start : start + 64])
+            tokens.append(model.encode(values.to(model.device), mask.to(model.device)).float())
+    model.projector.standardise(torch.cat(tokens))
+    model.name_tokens(token_phrases(model.encoder.config))
 
 
 def _data(config: TrainConfig, out: Path) -> tuple[Path, Path]:

@@ -76,7 +76,7 @@ class Supervised:
         return total, {f"loss_{name}": float(part.detach()) for name, part in parts.items()}
 
     def validate(self) -> dict[str, float]:
-        """Macro-AUC over the statements on the validation fold, with all leads and with lead I alone."""
+        """Macro-AUC over the statements on the validation fold."""
         ecg_ids, table = self.validation
         truth = table.values[:, : table.n_statements]
         return {
