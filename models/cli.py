@@ -153,3 +153,26 @@ def train_command(
         print_json({"model": str(folder)})
     else:
         print(folder)
+
+
+@app.command("baseline")
+def baseline_command(
+    kind: Annotated[str, typer.Argument(help="trees | simclr")],
+    corpus: Annotated[Path, typer.Option(help="Corpus made by `synth build`.")],
+    ptbxl: Annotated[Path, typer.Option(help="Folder of the waveforms: PTB-XL or WFDB records.")],
+    out: Annotated[Path, typer.Option(help="Folder for the baseline.")],
+    steps: Annotated[int, typer.Option(min=1, help="Of SimCLR.")] = 3000,
+    as_json: Json = False,
+) -> None:
+    """Train what a model is compared with: trees on measurements, or SimCLR with a linear probe."""
+    kinds = ("trees", "simclr")
+    if kind not in kinds:
+        raise typer.BadParameter(f"{kind!r} is not one of {', '.join(kinds)}", param_hint="KIND")
+    from ecglm.models.baselines.training import train_baseline
+
+    with progress_bar() as progress:
+        told = train_baseline(kind, corpus, ptbxl, out, steps, progress, lambda text: print(text, file=sys.stderr))
+    if as_json:
+        print_json({"baseline": str(out), "kind": kind, "fingerprint": told["fingerprint"]})
+    else:
+        print(f"{out}: bench run --model ecglm-{kind} --option folder={out} --task ptbxl-all --ptbxl {ptbxl} --out DIR")

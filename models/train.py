@@ -262,7 +262,7 @@ def _about(config: TrainConfig, material: Material, kind: dict[str, Any], out: P
         "encoder": encoder.model_dump(mode="json"),
         "language_model": kind,
         "markers": (Markers() if kind["kind"] == "built_in" else Markers.model_validate(kind["markers"])).model_dump(),
-        "trained_on": _ranges(material.train[0]),
+        "trained_on": id_ranges(material.train[0]),
         "training": {
             "seed": config.seed,
             "corpus_fingerprint": material.corpus.manifest["content_fingerprint"],
@@ -281,7 +281,7 @@ def _seconds(folder: Path) -> float | None:
     return float(json.loads(lines[-1])["seconds"]) if lines else None
 
 
-def _ranges(ecg_ids: Sequence[str]) -> dict[str, list[str]]:
+def id_ranges(ecg_ids: Sequence[str]) -> dict[str, list[str]]:
     """ECG ids by source, runs of numbers as "first-last"."""
     told: dict[str, list[str]] = {}
     for ecg_id in ecg_ids:

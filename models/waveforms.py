@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,18 +57,37 @@ class Waveforms:
         Raises:
             ModelError: no such ECG, or one that cannot be used; names it.
         """
+        found: list[tuple[Tensor, Tensor] | None] = [None] * len(ecg_ids)
+        for number, members in self._by_group(ecg_ids).items():
+            values, mask = self._of_group(self._groups[number], [place for _, place in members])
+            for (row, _), each, known in zip(members, values, mask, strict=True):
+                found[row] = (each, known)
+        return padded([each for each in found if each is not None])
+
+    def stored(self, ecg_ids: Sequence[str]) -> Iterator[tuple[list[int], NDArray[np.float32], tuple[str, ...], int]]:
+        """The recordings as they are, those of one shape together.
+
+        Yields:
+            Their places in `ecg_ids`; (n, n_samples, n_leads) in mV, NaN where a sample is missing; leads; samples per
+            second.
+        """
+        for number, members in self._by_group(ecg_ids).items():
+            group = self._groups[number]
+            places = [place for _, place in members]
+            signal = group.signal[group.rows[places]]
+            millivolts = ((signal - group.baselines[places][:, None]) / group.gains[places][:, None]).astype(np.float32)
+            millivolts[signal == INVALID_16] = np.nan
+            yield [row for row, _ in members], millivolts, group.leads, group.sampling_hz
+
+    def _by_group(self, ecg_ids: Sequence[str]) -> dict[int, list[tuple[int, int]]]:
+        """Group → (place in `ecg_ids`, place in the group) of its ECGs."""
         by_group: dict[int, list[tuple[int, int]]] = {}
         for row, ecg_id in enumerate(ecg_ids):
             if ecg_id not in self._places:
                 raise ModelError(f"{ecg_id}: no waveform; is the folder of ECGs the one the corpus was built from?")
             number, place = self._places[ecg_id]
             by_group.setdefault(number, []).append((row, place))
-        found: list[tuple[Tensor, Tensor] | None] = [None] * len(ecg_ids)
-        for number, members in by_group.items():
-            values, mask = self._of_group(self._groups[number], [place for _, place in members])
-            for (row, _), each, known in zip(members, values, mask, strict=True):
-                found[row] = (each, known)
-        return padded([each for each in found if each is not None])
+        return by_group
 
     def _of_group(self, group: Group, places: list[int]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         stored = group.signal[group.rows[places]]  # (batch, n_samples, n_leads) int16
