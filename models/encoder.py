@@ -80,11 +80,10 @@ class Block(nn.Module):
         if stride != 1 or width_in != width:
             self.shortcut = nn.Sequential(_conv(width_in, width, 1, stride), nn.BatchNorm2d(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, width_in, 1, time) → (batch, width, 1, time / stride)."""
-        inner = functional.relu(self.norm1(self.conv1(x)))
-        result: Tensor = functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
-        return result
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(batch, width_in, 1, time) → (batch, width, 1, time / stride), 0 where the mask of that size is."""
+        inner = _masked(functional.relu(self.norm1(self.conv1(x))), mask)
+        return _masked(functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(x)), mask)
 
 
 def _conv(width_in: int, width: int, kernel: int, stride: int) -> nn.Conv2d:
@@ -114,17 +113,29 @@ class Backbone(nn.Module):
         there = x[:, self.n_leads :]
         share = there.amax(-1).mean(1)  # (batch,) of the leads that were recorded
         x = torch.cat([x[:, : self.n_leads] / share.clamp(min=1 / self.n_leads)[:, None, None].sqrt(), there], 1)
-        mask = there.amax(1, keepdim=True)[:, :, None]  # (batch, 1, 1, n_samples)
+        known = there.amax(1, keepdim=True)[:, :, None]  # (batch, 1, 1, n_samples)
+        mask = None if bool(known.all()) else known
         x = x[:, :, None].contiguous(memory_format=torch.channels_last)
-        x = functional.max_pool2d(functional.relu(self.stem_norm(self.stem(x))), (1, 3), (1, 2), (0, 1))
-        for block in self.blocks:
-            x = block(x * _mask_at(mask, x.shape[-1]))
-        mask = _mask_at(mask, x.shape[-1])
-        return (x * mask)[:, :, 0].transpose(1, 2), mask[:, 0, 0] > 0
+        mask = _halved(mask)
+        x = _masked(functional.relu(self.stem_norm(self.stem(x))), mask)
+        mask = _halved(mask)
+        x = _masked(functional.max_pool2d(x, (1, 3), (1, 2), (0, 1)), mask)
+        for number, block in enumerate(self.blocks):
+            if number and number % 2 == 0:
+                mask = _halved(mask)
+            x = block(x, mask)
+        if mask is None:
+            mask = x.new_ones(len(x), 1, 1, x.shape[-1])
+        return x[:, :, 0].transpose(1, 2), mask[:, 0, 0] > 0
 
 
-def _mask_at(mask: Tensor, n: int) -> Tensor:
-    return mask if mask.shape[-1] == n else functional.adaptive_max_pool2d(mask, (1, n))
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
+
+
+def _halved(mask: Tensor | None) -> Tensor | None:
+    """Of every two samples whether one is there: as many places as a layer with stride 2 gives."""
+    return None if mask is None else functional.max_pool2d(mask, (1, 2), (1, 2), ceil_mode=True)
 
 
 class Encoder(nn.Module):
@@ -190,12 +201,10 @@ class Encoder(nn.Module):
         tokens = torch.cat([gathered.float(), told], -1)
         if not self.config.n_time_tokens:
             return tokens
-        over_time = self.values(features) * known[..., None]
-        share = functional.adaptive_avg_pool1d(
-            known[:, None].float(), self.config.n_time_tokens
-        )  # (batch, 1, n_time_tokens)
-        pooled = functional.adaptive_avg_pool1d(over_time.transpose(1, 2).float(), self.config.n_time_tokens)
-        pooled = (pooled / share.clamp(min=1e-3)).transpose(1, 2)
+        n = self.config.n_time_tokens
+        part = (known.cumsum(1) - 1) * n // known.sum(1, keepdim=True).clamp(min=1)  # of what was recorded
+        inside = functional.one_hot(part.clamp(0, n - 1), n).float() * known[..., None]  # (batch, time, n_time_tokens)
+        pooled = inside.transpose(1, 2) @ self.values(features).float() / inside.sum(1).clamp(min=1)[..., None]
         return torch.cat([tokens, functional.pad(pooled, (0, self.n_slots))], 1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
