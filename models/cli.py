@@ -119,7 +119,9 @@ def info_command(
 
 @app.command("train")
 def train_command(
-    config: Annotated[Path, typer.Argument(help="YAML file, such as one of models/configs.")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML file, or a configuration that comes with ecglm: smoke, reference.")
+    ],
     corpus: Annotated[Path | None, typer.Option(help="Corpus made by `synth build`.")] = None,
     ptbxl: Annotated[Path | None, typer.Option(help="Folder of the waveforms: PTB-XL or WFDB records.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/ and the name]")] = None,

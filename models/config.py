@@ -15,6 +15,8 @@ from ecglm.models.stages.conversation import ConversationConfig
 from ecglm.synth.errors import DefinitionError
 from ecglm.synth.yaml_files import read_yaml
 
+CONFIGS = Path(__file__).parent / "configs"
+
 
 class Strict(BaseModel):
     """Nothing but the fields named."""
@@ -117,9 +119,16 @@ class TrainConfig(Strict):
 def read_train_config(path: Path, **options: Any) -> TrainConfig:
     """The configuration of a YAML file, with options of the command line in front of it.
 
+    Args:
+        path: a file, or the name of a configuration that comes with ecglm ("smoke").
+        options: corpus and ptbxl.
+
     Raises:
         DefinitionError: names the file and every field that is wrong.
     """
+    shipped = CONFIGS / f"{path}.yaml"
+    if not path.exists() and shipped.is_file():
+        path = shipped
     found = read_yaml(path)
     if not isinstance(found, dict):
         raise DefinitionError(f"{path}: expected fields such as name, pretraining and stages")
