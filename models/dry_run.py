@@ -48,7 +48,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     if folder is None:
         assert config.language_model.built_in is not None  # noqa: S101 - one of them is given
         model = _built_in(config, config.language_model.built_in, encoder)
-        parameters = {part: count(getattr(model, part)) for part in ("encoder", "projector", "language_model")}
+        parameters = {part: count(module) for part, module in model.named_children()}
         stages += [_conversation_stage(config, model, how) for how in config.stages]
         weights = BYTES["float32"] * sum(parameters.values())
     else:

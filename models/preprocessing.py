@@ -128,15 +128,15 @@ def prepare(signal: NDArray[np.floating], leads: Sequence[str], sampling_hz: flo
     for row, lead in enumerate(wanted.leads):
         if lead in place:
             out[row], out_mask[row] = values[place[lead]], mask[place[lead]]
-    values, mask = centred(torch.from_numpy(out), torch.from_numpy(out_mask))
-    flat = [lead for lead in names if lead in wanted.leads and not mask[wanted.leads.index(lead)].any()]
+    ready, known = centred(torch.from_numpy(out), torch.from_numpy(out_mask))
+    flat = [lead for lead in names if lead in wanted.leads and not known[wanted.leads.index(lead)].any()]
     notes += [f"lead {lead} is flat or missing: not used" for lead in flat]
-    if not mask.any():
+    if not known.any():
         raise ModelError(f"no usable lead among {', '.join(names)}; the model takes {', '.join(wanted.leads)}")
-    values, mask, derived = with_limb_leads(values, mask, wanted.leads)
+    ready, known, derived = with_limb_leads(ready, known, wanted.leads)
     if derived:
         notes.append(f"worked out from two limb leads: {', '.join(derived)}")
-    return Prepared(values.numpy(), mask.numpy(), tuple(notes))
+    return Prepared(ready.numpy(), known.numpy(), tuple(notes))
 
 
 def _resampled(

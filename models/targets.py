@@ -150,7 +150,7 @@ def _scaled(target: Target, column: NDArray[np.float32]) -> tuple[Target, NDArra
 
 
 def _standard(column: NDArray[np.float32], mean: float, scale: float) -> NDArray[np.float32]:
-    return np.clip((column - mean) / scale, -5, 5).astype(np.float32)
+    return np.asarray(np.clip((column - mean) / scale, -5, 5), np.float32)
 
 
 def _as_known(targets: Sequence[Target], values: NDArray[np.float32], known: Sequence[Target]) -> TargetTable:
