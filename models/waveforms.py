@@ -30,10 +30,13 @@ def open_store(source: Source) -> SignalStore:
 
 def open_waveform_source(folder: Path) -> Source:
     """A folder as PTB-XL lays it out (PTB-XL, simulated ECGs), or else of any WFDB records."""
+    from ecglm.synth.build.inputs import known_statements
     from ecglm.synth.sources.ptbxl import open_ptbxl
     from ecglm.synth.sources.wfdb_folder import open_wfdb
 
-    return open_ptbxl(folder) if (folder / "ptbxl_database.csv").is_file() else open_wfdb(folder)
+    if (folder / "ptbxl_database.csv").is_file():
+        return open_ptbxl(folder)
+    return open_wfdb(folder, known_statements())
 
 
 class Waveforms:

@@ -187,15 +187,24 @@ def test_a_held_out_ecg_in_the_training_pairs_stops_everything(
         first = pl.int_range(pl.len()) == 0
         table = table.with_columns(pl.when(first).then(pl.lit([held])).otherwise("ecg_ids").alias("ecg_ids"))
         table.write_parquet(path)
+        listed_again(corpus, path)
     else:
         moved = table["ecg_ids"][0][0]
         fold = pl.when(pl.col("ecg_id") == moved).then(9).otherwise("strat_fold").cast(pl.Int8)
         ecgs.with_columns(fold.alias("strat_fold")).write_parquet(corpus / "ecgs.parquet")
+        listed_again(corpus, corpus / "ecgs.parquet")
     assert go(write_config(tmp_path), corpus, tmp_path / "run") == 1
     message = capsys.readouterr().err
     assert "are about ECGs that are held out (folds 9 and 10" in message
     assert table["pair_id"][0] in message
     assert not (tmp_path / "run" / "encoder").exists()
+
+
+def listed_again(corpus: Path, path: Path) -> None:
+    """Puts the size of a changed file into the manifest."""
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["files"][path.relative_to(corpus).as_posix()]["bytes"] = path.stat().st_size
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_corpus_of_another_version_is_refused(
