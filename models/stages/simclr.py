@@ -30,7 +30,7 @@ class WithHead(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Recordings → (batch, PROJECTED) of length 1."""
-        return F.normalize(self.head(self.encoder(values, mask).embedding.float()), dim=-1)
+        return F.normalize(self.head(self.encoder(values, mask).embedding).float(), dim=-1)
 
 
 class SimClr:
