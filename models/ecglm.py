@@ -257,7 +257,7 @@ class _Stored(torch.nn.Module):
 
     def __init__(self, model: EcgLanguageModel, kind: str) -> None:
         super().__init__()
-        self.encoder, self.projector = model.encoder, model.projector
+        self.encoder, self.projector, self.reader = model.encoder, model.projector, model.reader
         if kind == "built_in":
             self.language_model = model.language_model
 
