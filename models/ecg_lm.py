@@ -11,13 +11,16 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ecglm.models.encoder import Encoder
 from ecglm.models.llama import Llama, LlamaSize
 from ecglm.models.packing import Branch, Packed, attention, pack
 from ecglm.models.text import Codec
 
-_ALIKE = 2.5
+_EMPHASIS = 8.0
+"""How much more than a number gathered a number told counts at first: what a token says is one number of a hundred."""
+_ALIKE = 3.0
 """How much larger than usual queries and keys begin."""
 MOST_ECGS = 2
 """A comparison is about two."""
@@ -26,8 +29,12 @@ MOST_ECGS = 2
 class Projector(nn.Module):
     """ECG tokens into the space of the language model's text: two layers, plus what each token stands for."""
 
-    def __init__(self, token_width: int, n_tokens: int, width: int) -> None:
+    def __init__(self, token_width: int, n_outputs: int, n_tokens: int, width: int) -> None:
         super().__init__()
+        emphasis = torch.ones(token_width)
+        emphasis[token_width - n_outputs :] = _EMPHASIS
+        self.register_buffer("emphasis", emphasis, persistent=False)
+        self.emphasis: Tensor
         self.register_buffer("centre", torch.zeros(n_tokens, token_width))
         self.register_buffer("spread", torch.ones(n_tokens, token_width))
         self.centre: Tensor
@@ -36,10 +43,9 @@ class Projector(nn.Module):
         self.names = nn.Parameter(torch.randn(n_tokens, width) * 0.02)
         self.which = nn.Parameter(torch.zeros(MOST_ECGS, width))
 
-    def forward(self, tokens: Tensor, number: int) -> Tensor:
-        """(batch, n_tokens, token_width) of the first (0) or second (1) ECG → (batch, n_tokens, width)."""
-        standard = ((tokens - self.centre) / self.spread).clamp(-8, 8)
-        result: Tensor = self.layers(standard) + self.names + self.which[number]
+    def forward(self, tokens: Tensor) -> Tensor:
+        """What the tokens of ECGs say, without their names: (batch, n_tokens, token_width) → (batch, n_tokens, width)."""
+        result: Tensor = self.layers(((tokens - self.centre) / self.spread).clamp(-8, 8) * self.emphasis)
         return result
 
     def standardise(self, tokens: Tensor) -> None:
@@ -47,6 +53,43 @@ class Projector(nn.Module):
         self.centre.copy_(tokens.mean(0))
         spread = tokens.std(0)
         self.spread.copy_(torch.where(spread > 1e-4, spread, 1.0))
+
+
+class Reader(nn.Module):
+    """Words look up the ECG: each is given what the ECG tokens of that name say, before the language model reads it.
+
+    Attention from text to ECG tokens by the likeness of word and name, as an instruction-aware projector does
+    (InstructBLIP, Dai et al., NeurIPS 2023). A word that is like no name finds nothing.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.value = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(MOST_ECGS))
+        for layer in (self.query, self.key, self.value[0]):
+            nn.init.eye_(cast(nn.Linear, layer).weight)
+        self.sharpness = nn.Parameter(torch.tensor(15.0))
+        self.nothing = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, text: Tensor, names: Tensor, said: Tensor, there: Tensor) -> Tensor:
+        """What each word finds.
+
+        Args:
+            text: (batch, length, width) embedded words.
+            names: (n_tokens, width) of the ECG tokens.
+            said: (batch, most_ecgs, n_tokens, width) what they say.
+            there: (batch, most_ecgs) which ECGs there are.
+        """
+        queries = functional.normalize(self.query(text).float(), dim=-1)
+        keys = functional.normalize(self.key(names).float(), dim=-1)
+        alike = functional.pad(queries @ keys.T, (0, 1)) * self.sharpness  # (batch, length, n_tokens + 1)
+        bias = functional.pad(torch.zeros_like(alike[..., :-1]), (0, 1), value=1.0) * self.nothing * self.sharpness
+        weights = (alike + bias).softmax(-1)[..., :-1].to(said.dtype)
+        found = torch.zeros_like(text)
+        for number in range(said.shape[1]):
+            each = self.value[number](weights @ said[:, number])
+            found = found + each * there[:, number, None, None]
+        return found
 
 
 @dataclass
@@ -57,6 +100,10 @@ class Prefix:
     """(batch, n, width)"""
     known: Tensor
     """(batch, n) which of these tokens are there."""
+    said: Tensor
+    """(batch, most_ecgs, n_tokens, width) what the ECG tokens say."""
+    there: Tensor
+    """(batch, most_ecgs) which ECGs a row has."""
 
 
 class EcgLanguageModel(nn.Module):
@@ -66,7 +113,8 @@ class EcgLanguageModel(nn.Module):
         super().__init__()
         self.encoder, self.language_model, self.codec = encoder, language_model, codec
         width = self.embedding.weight.shape[1]
-        self.projector = Projector(encoder.token_width, encoder.n_tokens, width)
+        self.projector = Projector(encoder.token_width, encoder.n_slots, encoder.n_tokens, width)
+        self.reader = Reader(width)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -115,21 +163,26 @@ class EcgLanguageModel(nn.Module):
             tokens = self.projector.centre.expand_as(tokens)
         n = self.encoder.n_tokens
         most = max((len(row) for row in ecgs), default=0)
-        width = self.projector.names.shape[1]
-        embedded = self.projector.names.new_zeros(len(ecgs), most * n, width)
-        known = torch.zeros(len(ecgs), most * n, dtype=torch.bool, device=self.device)
+        names = self.projector.names
+        said = names.new_zeros(len(ecgs), most, n, names.shape[1])
+        there = torch.zeros(len(ecgs), most, dtype=torch.bool, device=self.device)
         for number in range(most):
             rows = [row for row, members in enumerate(ecgs) if len(members) > number]
-            chosen = tokens[[ecgs[row][number] for row in rows]]
-            projected = self.projector(chosen, number)
-            embedded[rows, number * n : (number + 1) * n] = projected.to(embedded.dtype)
-            known[rows, number * n : (number + 1) * n] = True
-        return Prefix(embedded, known)
+            said[rows, number] = self.projector(tokens[[ecgs[row][number] for row in rows]]).to(said.dtype)
+            there[rows, number] = True
+        embedded = said + names + self.projector.which[:most, None]
+        return Prefix(embedded.flatten(1, 2), there.repeat_interleave(n, 1), said, there)
+
+    def embed(self, prefix: Prefix, tokens: Tensor) -> Tensor:
+        """Words as the language model gets them, with what they find in the ECG: (batch, length, width)."""
+        text = self.embedding(tokens.to(self.device))
+        found: Tensor = self.reader(text, self.projector.names, prefix.said, prefix.there)
+        return text + found.to(text.dtype)
 
     def hidden(self, prefix: Prefix, packed: Packed) -> Tensor:
         """Last hidden states of the text, (batch, length, width)."""
         n_prefix = prefix.known.shape[1]
-        text = self.embedding(packed.tokens.to(self.device))
+        text = self.embed(prefix, packed.tokens)
         inputs = torch.cat([prefix.embedded.to(text.dtype), text], 1)
         in_front = prefix.known.sum(1, keepdim=True)
         positions = torch.cat(
@@ -170,7 +223,7 @@ class EcgLanguageModel(nn.Module):
         body = cast(Any, self.language_model).get_decoder()
         cache = self._new_cache()
         prompt = torch.tensor([list(tokens)], device=self.device)
-        inputs = torch.cat([prefix.embedded[:, prefix.known[0]], self.embedding(prompt).to(prefix.embedded.dtype)], 1)
+        inputs = torch.cat([prefix.embedded[:, prefix.known[0]], self.embed(prefix, prompt).to(prefix.embedded.dtype)], 1)
         inputs = inputs.to(self.embedding.weight.dtype)
         end, said, log_probability = list(self.codec.end), [], 0.0
         while len(said) < most and said[-len(end) :] != end:
@@ -179,7 +232,7 @@ class EcgLanguageModel(nn.Module):
             chosen = int(scores.argmax())
             log_probability += float(scores[chosen])
             said.append(chosen)
-            inputs = self.embedding(torch.tensor([[chosen]], device=self.device))
+            inputs = self.embed(prefix, torch.tensor([[chosen]])).to(self.embedding.weight.dtype)
         probability = float(torch.tensor(log_probability / max(1, len(said))).exp())
         return (said[: -len(end)] if said[-len(end) :] == end else said), probability
 

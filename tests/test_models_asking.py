@@ -268,7 +268,7 @@ def test_a_german_question_gets_an_answer(model: Path, record: Path, capsys: pyt
         ),
         (["ask", "{record}", QUESTION, "--options", "a,,b"], 2, "an empty option, or one twice"),
         (["ask", "{record}", QUESTION, "--sex", "x"], 2, "neither male nor female"),
-        (["ask", "{record}"], 2, "QUESTION"),
+        (["ask", "{record}"], 2, "Missing argument"),
         (["baseline", "svm", "--corpus", "x", "--ptbxl", "x", "--out", "x"], 2, "not one of trees, simclr"),
     ],
 )
@@ -349,7 +349,7 @@ def test_help_loads_no_torch_and_a_built_in_model_no_transformers(model: Path, r
         "heavy = ('torch', 'transformers', 'scipy', 'polars', 'pandas', 'sklearn', 'wfdb')\n"
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
         f"assert run(['ask', {str(record)!r}, {QUESTION!r}, '--model', {str(model)!r}]) == 0\n"
-        "slow = ('transformers', 'sklearn', 'pandas', 'wfdb')\n"
+        "slow = ('transformers', 'sklearn', 'matplotlib', 'wfdb')\n"
         "print([name for name in slow if name in sys.modules], file=sys.stderr)\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -103,7 +103,7 @@ class Trained(nn.Module):
     def __init__(self, model: EcgLanguageModel, parts: Collection[str]) -> None:
         super().__init__()
         model.requires_grad_(False)
-        for part in parts:
+        for part in [*parts, "reader"] if "projector" in parts else parts:
             module = getattr(model, part)
             adapters = [p for name, p in module.named_parameters() if "lora_" in name]
             for parameter in adapters or module.parameters():
