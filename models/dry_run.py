@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ecglm.models.config import BuiltIn, Folder, Lora, TrainConfig
-from ecglm.models.ecg_lm import EcgLanguageModel, Projector, built_in_language_model
+from ecglm.models.ecg_lm import EcgLanguageModel, Projector, Reader, built_in_language_model
 from ecglm.models.encoder import Encoder, Target
 from ecglm.models.language_models import laid_out
 from ecglm.models.loop import Optimisation
@@ -54,10 +54,10 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     else:
         language_model = laid_out(folder)
         width = language_model.get_input_embeddings().weight.shape[1]
-        projector = Projector(encoder.token_width, encoder.n_tokens, width)
+        projector = Projector(encoder.token_width, encoder.n_slots, encoder.n_tokens, width)
         parameters = {
             "encoder": count(encoder),
-            "projector": count(projector),
+            "projector": count(projector) + count(Reader(width)),
             "language_model": count(language_model),
             "adapters": adapter_size(language_model, folder.lora),
         }

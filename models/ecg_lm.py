@@ -44,7 +44,7 @@ class Projector(nn.Module):
         self.which = nn.Parameter(torch.zeros(MOST_ECGS, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What the tokens of ECGs say, without their names: (batch, n_tokens, token_width) → (batch, n_tokens, width)."""
+        """(batch, n_tokens, token_width) → (batch, n_tokens, width) what the tokens of ECGs say, without their names."""
         result: Tensor = self.layers(((tokens - self.centre) / self.spread).clamp(-8, 8) * self.emphasis)
         return result
 
@@ -223,7 +223,9 @@ class EcgLanguageModel(nn.Module):
         body = cast(Any, self.language_model).get_decoder()
         cache = self._new_cache()
         prompt = torch.tensor([list(tokens)], device=self.device)
-        inputs = torch.cat([prefix.embedded[:, prefix.known[0]], self.embed(prefix, prompt).to(prefix.embedded.dtype)], 1)
+        inputs = torch.cat(
+            [prefix.embedded[:, prefix.known[0]], self.embed(prefix, prompt).to(prefix.embedded.dtype)], 1
+        )
         inputs = inputs.to(self.embedding.weight.dtype)
         end, said, log_probability = list(self.codec.end), [], 0.0
         while len(said) < most and said[-len(end) :] != end:

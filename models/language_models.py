@@ -42,6 +42,23 @@ def attach(folder: Folder) -> tuple[nn.Module, Codec, dict[str, Any]]:
     return model, Codec(read_tokenizer(folder.path), PLAIN_MARKERS), kind
 
 
+def check_folder(folder: Path | None) -> None:
+    """Looks whether a folder can hold a language model, reading nothing.
+
+    Raises:
+        ModelError: no folder, no config.json, or no weights in safetensors.
+    """
+    if folder is None:
+        raise ModelError(_NO_FOLDER)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json; expected a causal language model in Hugging Face's layout")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder}: no *.safetensors; other weights (pickles) can run code and are not read: convert them first,"
+            " for example with safetensors.torch.save_file"
+        )
+
+
 def read_language_model(folder: Path) -> Any:
     """A causal language model in bfloat16.
 
@@ -50,13 +67,7 @@ def read_language_model(folder: Path) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no config.json; expected a causal language model in Hugging Face's layout")
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder}: no *.safetensors; other weights (pickles) can run code and are not read: convert them first,"
-            " for example with safetensors.torch.save_file"
-        )
+    check_folder(folder)
     try:
         return AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False, local_files_only=True

@@ -26,7 +26,7 @@ from ecglm.models.ecglm import ECGLM, TOKENIZER
 from ecglm.models.encoder import Encoder
 from ecglm.models.evaluation import StatementAsker
 from ecglm.models.fingerprint import fingerprint
-from ecglm.models.language_models import attach
+from ecglm.models.language_models import attach, check_folder
 from ecglm.models.loop import Trainer, step_seed
 from ecglm.models.pairs import ecgs_of, training_pairs
 from ecglm.models.stages.conversation import Conversation
@@ -64,6 +64,8 @@ def train(config: TrainConfig, out: Path, resume: bool, progress: Progress, tell
     Raises:
         ECGLMError: bad input, or a folder with another run; nothing that was there is lost.
     """
+    if config.language_model.folder is not None:
+        check_folder(config.language_model.folder.path)
     corpus_folder, source_folder = _data(config, out)
     _open_run(config, out, resume)
     material = read_material(config, corpus_folder, source_folder, tell)

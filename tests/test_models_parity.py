@@ -29,7 +29,8 @@ def tokens_of(lm: ECGLM, n: int) -> Tensor:
 def alone(lm: ECGLM, tokens: Tensor, ids: list[int]) -> float:
     """Logit of yes minus no after one plain sequence: ECG tokens, then text, each seeing all before it."""
     model = lm.model
-    embedded = torch.cat([model.projector(tokens[None], 0), model.embedding(torch.tensor([ids]))], 1)
+    prefix = model.prefix([[0]], tokens[None])
+    embedded = torch.cat([prefix.embedded, model.embed(prefix, torch.tensor([ids]))], 1)
     states = model.language_model.get_decoder()(inputs_embeds=embedded).last_hidden_state  # type: ignore[operator]
     logits = model.logits(states[0, -1])
     return float(logits[model.codec.yes] - logits[model.codec.no])

@@ -355,7 +355,7 @@ def test_a_folder_with_a_pickle_only_is_refused(
     config = folder_config(tmp_path)
     assert go(config, simulated_corpus, tmp_path / "run", "--language-model", str(folder)) == 1
     assert "no *.safetensors; other weights (pickles) can run code" in capsys.readouterr().err
-    assert go(config, simulated_corpus, tmp_path / "run", "--resume") == 1
+    assert go(config, simulated_corpus, tmp_path / "run") == 1
     assert "--language-model FOLDER" in capsys.readouterr().err
     assert go(write_config(tmp_path), simulated_corpus, tmp_path / "run2", "--language-model", str(llama)) == 1
     assert "trains the built-in language model" in capsys.readouterr().err

@@ -57,6 +57,8 @@ def fit_trees(
     """Trains a classifier for each column of `truth`; gives them as arrays."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    several = [len(np.unique(column[np.isfinite(column)])) > 1 for column in features.T]
+    used = np.flatnonzero(several)  # scikit-learn cannot divide what is never measured or always the same
     nodes: list[NDArray[np.void]] = []
     trees: list[tuple[int, int]] = []  # (statement, number of nodes)
     base = np.zeros(truth.shape[1])
@@ -67,7 +69,7 @@ def fit_trees(
         if FEWEST_POSITIVES <= positives <= len(column) - FEWEST_POSITIVES:
             model = HistGradientBoostingClassifier(
                 max_iter=150, learning_rate=0.06, max_leaf_nodes=15, l2_regularization=1.0, random_state=seed
-            ).fit(features, column)
+            ).fit(features[:, used], column)
             base[number] = float(np.ravel(model._baseline_prediction)[0])
             for (predictor,) in model._predictors:
                 nodes.append(predictor.nodes)
@@ -77,6 +79,7 @@ def fit_trees(
     tensors = {
         name: torch.from_numpy(np.ascontiguousarray(flat[theirs])).to(kind) for name, (theirs, kind) in _FIELDS.items()
     }
+    tensors["feature"] = torch.from_numpy(used.astype(np.int32))[tensors["feature"].long()]
     tensors["statement"] = torch.tensor([statement for statement, _ in trees], dtype=torch.int32)
     tensors["n_nodes"] = torch.tensor([count for _, count in trees], dtype=torch.int32)
     tensors["base"] = torch.from_numpy(base)
