@@ -47,7 +47,7 @@ class Lora(Strict):
     """Low-rank adaptation (Hu et al., ICLR 2022)."""
 
     rank: int = Field(default=16, ge=1)
-    alpha: float = 32
+    alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.05, ge=0, lt=1)
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 

@@ -44,7 +44,7 @@ class Projector(nn.Module):
         self.which = nn.Parameter(torch.zeros(MOST_ECGS, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, n_tokens, token_width) → (batch, n_tokens, width) what the tokens of ECGs say, without their names."""
+        """(batch, n_tokens, token_width) → (batch, n_tokens, width): what tokens of ECGs say, without their names."""
         result: Tensor = self.layers(((tokens - self.centre) / self.spread).clamp(-8, 8) * self.emphasis)
         return result
 
@@ -227,7 +227,8 @@ class EcgLanguageModel(nn.Module):
             [prefix.embedded[:, prefix.known[0]], self.embed(prefix, prompt).to(prefix.embedded.dtype)], 1
         )
         inputs = inputs.to(self.embedding.weight.dtype)
-        end, said, log_probability = list(self.codec.end), [], 0.0
+        end, log_probability = list(self.codec.end), 0.0
+        said: list[int] = []
         while len(said) < most and said[-len(end) :] != end:
             states = body(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
             scores = self.logits(states).float().log_softmax(-1)[0]

@@ -208,7 +208,7 @@ class ECGLM:
                 found = self.model.yes_minus_no(prefix, branches)
             for (_, members), told in zip(rows, found, strict=True):
                 sizes = [1 if asked[number].options == YES_NO else len(asked[number].options) for number in members]
-                for number, part in zip(members, told.cpu().split(sizes), strict=True):
+                for number, part in zip(members, torch.split(told.cpu(), sizes), strict=True):
                     logits[number] = part
         return [_decided(each, told, threshold) for each, told in zip(asked, logits, strict=True)]
 

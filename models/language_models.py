@@ -29,7 +29,7 @@ def attach(folder: Folder) -> tuple[nn.Module, Codec, dict[str, Any]]:
         raise ModelError(_NO_FOLDER)
     model = read_language_model(folder.path)
     if folder.gradient_checkpointing:
-        model.gradient_checkpointing_enable()  # type: ignore[operator]
+        model.gradient_checkpointing_enable()
     if folder.lora is not None:
         model = add_lora(model, folder.lora)
     kind = {
@@ -137,6 +137,6 @@ def laid_out(folder: Folder) -> Any:
     try:
         config = AutoConfig.from_pretrained(str(folder.path), trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error

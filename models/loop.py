@@ -46,9 +46,13 @@ class Stage(Protocol):
     """What a stage brings to the loop."""
 
     name: str
-    module: nn.Module
     fingerprint: str
     """Hash of all that decides its result: data, configuration, the weights it starts from."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained, and kept when the stage is done."""
+        ...
 
     def loss(self, step: int, draw: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of a step, and parts of it to note."""

@@ -150,9 +150,9 @@ def read_material(config: TrainConfig, corpus_folder: Path, source_folder: Path,
     )
     usable = set(train_ids)
     pairs = pairs.filter(pl.col("ecg_ids").list.eval(pl.element().is_in(usable)).list.all().fill_null(True))
-    tables = [_frame(corpus, name) for name in ("labels", "measurements")]
-    train_table = read_targets(ecgs, *tables, train_ids, config.withheld)
-    held_table = read_targets(ecgs, *tables, held, config.withheld, train_table.targets)
+    labels, measured = _frame(corpus, "labels"), _frame(corpus, "measurements")
+    train_table = read_targets(ecgs, labels, measured, train_ids, config.withheld)
+    held_table = read_targets(ecgs, labels, measured, held, config.withheld, train_table.targets)
     return Material(pairs, waveforms, (train_ids, train_table), (held, held_table), corpus)
 
 
