@@ -142,8 +142,8 @@ class EcgLanguageModel(nn.Module):
                 mean = table[self.codec.encode(f" {phrase}")].mean(0)
                 self.projector.names[row] = mean * size / mean.pow(2).mean().sqrt()
             last = cast(nn.Linear, self.projector.layers[-1])
-            last.weight *= 3 * size
-            last.bias *= 0
+            last.weight.mul_(3 * size)
+            last.bias.zero_()
 
     def encode(self, values: Tensor, mask: Tensor) -> Tensor:
         """ECG tokens (batch, n_tokens, token_width) of recordings; the encoder learns in its own stage only."""
@@ -177,7 +177,8 @@ class EcgLanguageModel(nn.Module):
         """Words as the language model gets them, with what they find in the ECG: (batch, length, width)."""
         text = self.embedding(tokens.to(self.device))
         found: Tensor = self.reader(text, self.projector.names, prefix.said, prefix.there)
-        return text + found.to(text.dtype)
+        embedded: Tensor = text + found.to(text.dtype)
+        return embedded
 
     def hidden(self, prefix: Prefix, packed: Packed) -> Tensor:
         """Last hidden states of the text, (batch, length, width)."""

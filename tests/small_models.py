@@ -18,6 +18,7 @@ TEXTS = [
     "Is this a normal ECG?",
     "yes no none sinus rhythm 72/min",
     "What is the ventricular rate? left bundle branch block",
+    *["yes", "no"] * 50,
 ]
 SIZE = {"width": 32, "inner_width": 48, "layers": 2, "heads": 2, "positions": 1024, "vocabulary": 400}
 TARGETS = tuple(
@@ -50,9 +51,10 @@ def small_model(**about: Any) -> ECGLM:
     encoder = small_encoder()
     codec = Codec(train_tokenizer(TEXTS, SIZE["vocabulary"], Markers()), Markers())
     model = EcgLanguageModel(encoder, built_in_language_model(SIZE, codec.size), codec)
-    with torch.no_grad():  # so that ECGs differ by more than bfloat16 drops
+    with torch.no_grad():  # so that ECGs and questions differ by more than bfloat16 drops
+        model.embedding.weight.mul_(15)
         for parameter in model.projector.layers.parameters():
-            parameter *= 6
+            parameter.mul_(4)
     told = {
         "name": "small",
         "preprocessing": encoder.preprocessing.model_dump(mode="json"),
