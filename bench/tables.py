@@ -51,15 +51,21 @@ def _task(task: str, content: dict[str, Any]) -> str:
     lines = [f"{task}: {content['title']}"]
     lines += {"statements": _statements, "choices": _choices, "numbers": _numbers}[content["kind"]](content)
     leak = content["leakage"]
-    lines.append(
-        f"  trained on {share(leak['trained_on_ecgs'])} of the {leak['test_ecgs']:,} test ECGs,"
-        f" {share(leak['trained_on_patients'])} of their {leak['test_patients']:,} patients"
-    )
+    lines.append(f"  trained on {_seen(leak)}")
+    if leak.get("clean", {}).get("test_ecgs"):
+        lines.append(f"  track clean: trained on {_seen(leak['clean'])}")
     if content["failures"]:
         told = ", ".join(f"{count:,} {name}" for name, count in content["failures"].items())
         lines.append(f"  without an answer, or cut: {told}; a question without an answer counts as wrong")
     lines += published_lines(task, content=content)
     return "\n".join(lines)
+
+
+def _seen(leak: dict[str, Any]) -> str:
+    return (
+        f"{share(leak['trained_on_ecgs'])} of the {leak['test_ecgs']:,} test ECGs,"
+        f" {share(leak['trained_on_patients'])} of their {leak['test_patients']:,} patients"
+    )
 
 
 def _headline(content: dict[str, Any]) -> str:
@@ -80,7 +86,7 @@ def _statements(content: dict[str, Any]) -> list[str]:
         _headline(content),
         f"  {about['n_ecgs']['test']:,} ECGs of {about['n_patients']:,} patients,"
         f" fold {test} of {about['source']['name']} {about['source']['version']} ({rules}); asked by {asked}",
-        f"  classes in order: {', '.join(row['class'] for row in about['classes'])}",
+        *_class_lines(content),
     ]
     if about["excluded_by_source"]:
         lines.append(f"  {about['excluded_by_source']} ECGs of the dataset have no waveform here and are left out")
@@ -134,6 +140,27 @@ def _statements(content: dict[str, Any]) -> list[str]:
     lines.append(f"  F1 from scores: {content['thresholds']}; in brackets the best constant answer")
     lines.append("  * test-set maximum: its threshold was fitted to these ECGs, good for comparison only")
     return lines + [f"  {note}" for note in notes]
+
+
+def _class_lines(content: dict[str, Any]) -> list[str]:
+    """The classes in their order with their test positives, and which are left out of what."""
+    classes = content["about"]["classes"]
+    first = next(iter(content["rare"]))
+    counts = ", ".join(f"{row['class']} {row['positives']['test'][first]:,}" for row in classes)
+    lines = [f"  {len(classes)} classes in order, with test positives by {first}: {counts}"]
+    for rule, rare in content["rare"].items():
+        if rare:
+            least = content["min_positives"]
+            lines.append(
+                f"  left out of 'at least {least} positives' by {rule}, {len(rare)} classes: {', '.join(rare)}"
+            )
+    undefined: dict[str, None] = {}
+    for view in content["views"]:
+        for name in view.get("scores", view.get("strict", {})).get("undefined_classes", ()):
+            undefined[f"{name} ({view['rule']})"] = None
+    if undefined:
+        lines.append(f"  without an AUC, for want of positives or negatives: {', '.join(undefined)}")
+    return lines
 
 
 def class_table(content: dict[str, Any]) -> str:

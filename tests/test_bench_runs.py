@@ -19,9 +19,10 @@ import pytest
 
 from ecglm.bench.comparison import compare_runs, leaderboard
 from ecglm.bench.journal import Journal, read_journal
+from ecglm.bench.questions import Questions
 from ecglm.bench.runs import RunConfig, RunResult, run, score_run
 from ecglm.bench.scoring import Settings
-from ecglm.bench.smoke import smoke
+from ecglm.bench.smoke import chance, smoke
 from ecglm.synth.errors import RunError
 
 FEW = Settings(n_resamples=100)
@@ -80,8 +81,8 @@ def test_known_models_on_ptbxl(task: str, ptbxl_full: Path, tmp_path: Path) -> N
         assert whole["adversary"]["strict"]["metrics"][metric]["value"] == 0.0
     assert headline(results["adversary"], task) == 0.0
     assert headline(results["majority"], task) == 0.5
-    chance = results["random"].scores["tasks"][task]["headline"]
-    assert chance["low"] < 0.5 < chance["high"]
+    expected, deviation = chance(Questions.load(tmp_path / "random" / "tasks" / task))
+    assert abs(headline(results["random"], task) - expected) < 3 * deviation
     constant, reached = whole["majority"]["constant"], whole["majority"]["scores"]["metrics"]
     assert reached["f1_macro"]["value"] == pytest.approx(constant["f1_macro"])
     leak = results["majority"].scores["tasks"][task]["leakage"]
@@ -94,8 +95,10 @@ def test_known_models_on_the_official_questions(data_dir: Path, ptbxl_full: Path
     data = {"ptbxl": ptbxl_full, "ecgqa": data_dir / "ecgqa"}
     results = {
         model: run(RunConfig(model, ("ecgqa",), tmp_path / model, settings=FEW, **data))
-        for model in ("oracle", "adversary", "majority")
+        for model in ("oracle", "adversary", "majority", "random")
     }
+    expected, deviation = chance(Questions.load(tmp_path / "random" / "tasks" / "ecgqa"))
+    assert abs(headline(results["random"], "ecgqa") - expected) < 3 * deviation
     assert headline(results["oracle"], "ecgqa") == 1.0
     assert headline(results["adversary"], "ecgqa") == 0.0
     answers = pl.read_parquet(tmp_path / "majority" / "answers.parquet").select("question_id", "raw_answer")
@@ -105,14 +108,24 @@ def test_known_models_on_the_official_questions(data_dir: Path, ptbxl_full: Path
     assert headline(results["majority"], "ecgqa") == pytest.approx(prior)
 
 
-def test_random_reaches_what_chance_gives(finished: dict[str, RunResult]) -> None:
-    chance = finished["random"].scores["tasks"]["ptbxl-superdiagnostic"]["headline"]
-    assert chance["low"] < 0.5 < chance["high"]
-    by = finished["random"].scores["tasks"]["ecgqa"]["tracks"]["official"]["candidates_argmax"]["by"]["question_type"]
-    verify = by["single-verify"]
-    assert abs(verify["strict"]["value"] - 1 / 2) < 4 * (0.25 / verify["n_questions"]) ** 0.5
-    choose = by["single-choose"]
-    assert abs(choose["strict"]["value"] - 1 / 3) < 4 * (2 / 9 / choose["n_questions"]) ** 0.5
+@pytest.mark.parametrize("task", TASKS)
+def test_random_reaches_what_chance_gives(task: str, finished: dict[str, RunResult]) -> None:
+    expected, deviation = chance(Questions.load(finished["random"].out / "tasks" / task))
+    assert abs(headline(finished["random"], task) - expected) < 3 * deviation
+
+
+def test_majority_reaches_its_prior(finished: dict[str, RunResult], simulated_bench: Path) -> None:
+    """By template the answer that is most frequent in the training questions, right as often as it is true."""
+    for task in ("ptbxl-superdiagnostic", "ptbxl-rhythm"):
+        assert headline(finished["majority"], task) == 0.5
+    base = simulated_bench / "ecgqa" / "ecgqa" / "ptbxl" / "paraphrased"
+    train, test = (json.loads((base / split / "0.json").read_text()) for split in ("train", "test"))
+    told = finished["majority"].scores["tasks"]["ecgqa"]["tracks"]["official"]["free"]["by"]["question_type"]
+    for kind in ("single-verify", "single-query", "comparison_irrelevant-verify"):
+        counts = Counter(tuple(sorted(each["answer"])) for each in train if each["question_type"] == kind)
+        likeliest = min(counts, key=lambda answer: (-counts[answer], answer))
+        of_kind = [tuple(sorted(each["answer"])) for each in test if each["question_type"] == kind]
+        assert told[kind]["strict"]["value"] == pytest.approx(of_kind.count(likeliest) / len(of_kind))
 
 
 def test_smoke_passes() -> None:
