@@ -317,7 +317,7 @@ def comparison_text(content: dict[str, Any]) -> str:
         rows.append(
             [
                 task,
-                made["metric"],
+                _metric(made),
                 figure(made["first"]),
                 figure(made["second"]),
                 interval(made["difference"]),
@@ -346,11 +346,17 @@ def comparison_text(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _metric(content: dict[str, Any]) -> str:
+    """The metric, and of ECG-QA which scoring and track it is of."""
+    told = [content[key] for key in ("scoring", "track") if key in content]
+    return f"{content['metric']} ({', '.join(told)})" if told else str(content["metric"])
+
+
 def leaderboard_text(content: dict[str, Any]) -> str:
     """What `bench leaderboard` prints."""
     lines = []
     for task, board in content["tasks"].items():
-        lines.append(f"{task}: {board['metric']}")
+        lines.append(f"{task}: {_metric(board)}")
         rows = [
             [
                 row["model"],

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -242,8 +244,6 @@ def test_a_folder_keeps_to_one_model_and_one_way_of_asking(
 
 
 def test_a_changed_waveform_is_asked_about_again(simulated_bench: Path, tmp_path: Path) -> None:
-    import shutil
-
     ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
     (tmp_path / "still.py").write_text(
         "from ecglm.bench import Answer\ndef no(batch):\n    return [Answer(i.id, text='no') for i in batch]\n"
@@ -417,6 +417,32 @@ def test_runs_on_other_questions_are_not_compared(
     run(RunConfig("majority", ("ptbxl-form",), tmp_path / "form", limit=5, **data))
     with pytest.raises(RunError, match="no task in common"):
         compare_runs(finished["random"].out, tmp_path / "form", FEW)
+    later = shutil.copytree(finished["random"].out, tmp_path / "later")
+    about = json.loads((later / "run.json").read_text())
+    about["tasks"]["ptbxl-rhythm"]["version"] = 2
+    (later / "run.json").write_text(json.dumps(about))
+    with pytest.raises(RunError, match="version 1 of ptbxl-rhythm, .*later version 2, whose scores do not compare"):
+        compare_runs(finished["random"].out, later, FEW)
+
+
+def test_scorings_of_ecgqa_are_never_set_against_each_other(
+    finished: dict[str, RunResult], simulated_bench: Path, tmp_path: Path
+) -> None:
+    answers = pl.read_parquet(finished["random"].out / "answers.parquet")
+    of_task = answers.filter(pl.col("tasks").list.contains("ecgqa"))
+    of_task.select("question_id", "scores").write_parquet(tmp_path / "scores.parquet")
+    data = {"ptbxl": simulated_bench / "ecgs", "ecgqa": simulated_bench / "ecgqa", "settings": FEW}
+    config = RunConfig(f"predictions:{tmp_path / 'scores.parquet'}", ("ecgqa",), tmp_path / "scores", **data)
+    assert run(config).scores["tasks"]["ecgqa"]["headline"]["scoring"] == "candidates"
+    runs = [finished["random"].out, tmp_path / "scores"]
+    for action in (lambda settings: compare_runs(*runs, settings), lambda settings: leaderboard(runs, settings)):
+        with pytest.raises(RunError, match="random by free, .*scores by candidates: these scorings do not compare"):
+            action(FEW)
+        for track in ("official", "clean"):
+            made = action(Settings(n_resamples=50, scoring="candidates", track=track))["tasks"]["ecgqa"]
+            assert (made["metric"], made["scoring"], made["track"]) == ("exact_match", "candidates", track)
+    with pytest.raises(RunError, match="scores: ecgqa has no exact_match: nothing to score by free"):
+        compare_runs(*runs, Settings(n_resamples=50, scoring="free"))
 
 
 def test_ways_of_asking_can_be_compared(simulated_bench: Path, tmp_path: Path) -> None:
@@ -436,8 +462,6 @@ def test_ways_of_asking_can_be_compared(simulated_bench: Path, tmp_path: Path) -
 
 
 def test_answers_of_the_built_in_models_follow_the_labels(simulated_bench: Path, tmp_path: Path) -> None:
-    import shutil
-
     ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
     config = RunConfig("oracle", ("ptbxl-superdiagnostic",), tmp_path / "a", ptbxl=ecgs, settings=FEW)
     first = run(config)
@@ -446,6 +470,10 @@ def test_answers_of_the_built_in_models_follow_the_labels(simulated_bench: Path,
     again = run(config)
     assert again.reused == 0
     assert headline(first, "ptbxl-superdiagnostic") == headline(again, "ptbxl-superdiagnostic") == 1.0
+    unchanged = replace(config, ptbxl=simulated_bench / "ecgs", out=tmp_path / "b")
+    run(unchanged)
+    with pytest.raises(RunError, match="the same questions of ptbxl-superdiagnostic with the same truth"):
+        compare_runs(tmp_path / "a", tmp_path / "b", FEW)
 
 
 def test_a_leaderboard_ranks_and_groups(finished: dict[str, RunResult]) -> None:
