@@ -421,7 +421,7 @@ def test_runs_on_other_questions_are_not_compared(
     about = json.loads((later / "run.json").read_text())
     about["tasks"]["ptbxl-rhythm"]["version"] = 2
     (later / "run.json").write_text(json.dumps(about))
-    with pytest.raises(RunError, match="version 1 of ptbxl-rhythm, .*later version 2, whose scores do not compare"):
+    with pytest.raises(RunError, match=r"version 1 of ptbxl-rhythm, .*later version 2, whose scores do not compare"):
         compare_runs(finished["random"].out, later, FEW)
 
 
@@ -436,7 +436,7 @@ def test_scorings_of_ecgqa_are_never_set_against_each_other(
     assert run(config).scores["tasks"]["ecgqa"]["headline"]["scoring"] == "candidates"
     runs = [finished["random"].out, tmp_path / "scores"]
     for action in (lambda settings: compare_runs(*runs, settings), lambda settings: leaderboard(runs, settings)):
-        with pytest.raises(RunError, match="random by free, .*scores by candidates: these scorings do not compare"):
+        with pytest.raises(RunError, match=r"random by free, .*scores by candidates: these scorings do not compare"):
             action(FEW)
         for track in ("official", "clean"):
             made = action(Settings(n_resamples=50, scoring="candidates", track=track))["tasks"]["ecgqa"]
