@@ -193,13 +193,16 @@ def _choices(content: dict[str, Any]) -> list[str]:
     lines = [
         _headline(content),
         f"  {about['n_questions']:,} questions ({about['n_asked_once']:,} different ones), {told['wording']} wording,"
-        f" {told['split']} split; {told['questions']:,} of the official {told['official_questions']:,} are here",
+        f" {told['split']} split; {told['questions']:,} of the {'' if told['generated_again'] else 'official '}"
+        f"{told['of_questions']:,} are here",
     ]
+    if told["generated_again"]:
+        lines.append("  questions that ecglm generated again, not the official ones: published figures are of others")
     if told["missing_files"]:
         lines.append(f"  missing files: {', '.join(told['missing_files'])}")
     lines += [f"  not whole: {name} has {text}" for name, text in told["incomplete_files"].items()]
-    if told["not_official"]:
-        lines.append(f"  {told['not_official']:,} questions have ids that the official files do not have")
+    if told["ids_beyond"]:
+        lines.append(f"  {told['ids_beyond']:,} questions have ids beyond those that the files should have")
     if about["missing_types"]:
         lines.append(f"  question types with no question here: {', '.join(about['missing_types'])}")
     lines += [f"  left out {count:,}: {reason}" for reason, count in about["left_out"].items()]

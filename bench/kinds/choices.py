@@ -86,6 +86,7 @@ def _rows(
     patients = dict(data.ecgs.select("ecg_id", "patient_id").iter_rows())
     folds = dict(data.ecgs.select("ecg_id", "strat_fold").iter_rows())
     source = data.source.name
+    listed = copy.listed(task.split)
     dropped: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     rows = []
@@ -97,6 +98,8 @@ def _rows(
         if any(ecg_id not in patients for ecg_id in ecg_ids):
             dropped["an ECG is not in the PTB-XL folder"] += 1
             continue
+        if listed is not None and not listed.issuperset(map(str, sample["ecg_id"])):
+            notes[f"an ECG is not in {task.split}_ecgs.tsv"] += 1
         options, odd = options_of(sample, copy.options)
         if odd:
             notes[odd] += 1
