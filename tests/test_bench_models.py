@@ -481,7 +481,6 @@ def test_an_ecg_comes_in_one_batch_whichever_tasks_ask_about_it(simulated_bench:
     assert each["threshold"] > most, "more than any one task asks"
 
 
-
 def test_random_answers_depend_on_seed_and_question_only(simulated_bench: Path, tmp_path: Path) -> None:
     def scores(out: str, seed: str, limit: int) -> dict[str, float]:
         config = RunConfig(
