@@ -18,7 +18,7 @@ from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 
-ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons")
+ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
 """Views with rows per ECG."""
 KNOWLEDGE_VIEWS = (
     "guidelines",
@@ -28,8 +28,11 @@ KNOWLEDGE_VIEWS = (
     "synonyms",
     "walls",
     "statement_walls",
+    "ecgqa_statements",
 )
 """Views without ECGs."""
+ACROSS_BLOCKS = ("comparisons", "ecgqa_compared")
+"""Views of two ECGs, which may be of two blocks."""
 
 _CERTAINTY_PHRASE = (
     "CASE certainty WHEN 'probable' THEN 'probable ' || name WHEN 'possible' THEN 'possible ' || name"

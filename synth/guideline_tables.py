@@ -6,12 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from ecglm.synth.ecgqa import ecgqa_statements
 from ecglm.synth.guidelines import LANGUAGES, Guideline, GuidelineSet
 
 
 def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     """Guideline knowledge as tables for SQL: guidelines (all that can be found on an ECG), guideline_criteria,
-    confusions, overlapping, synonyms, walls (what leads look at), statement_walls."""
+    confusions, overlapping, synonyms, walls (what leads look at), statement_walls, ecgqa_statements."""
     texts: list[dict[str, Any]] = []
     criteria: list[dict[str, Any]] = []
     confusions: list[dict[str, Any]] = []
@@ -110,6 +111,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
             ],
             ("code", "name", "wall_code", "wall_name"),
         ),
+        "ecgqa_statements": ecgqa_statements(guidelines),
     }
 
 
