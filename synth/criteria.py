@@ -73,7 +73,7 @@ class Limit(Strict):
 
 
 class Population(Strict):
-    """For whom a criterion was published; ages in completed years, so that 39 is the whole year before the 40th birthday."""
+    """For whom a criterion was published; ages in completed years: 39 lasts until the 40th birthday."""
 
     min_age_years: float | None = None
     max_age_years: float | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from ecglm.synth.ecgqa import ecgqa_statements
-from ecglm.synth.guidelines import LANGUAGES, Guideline, GuidelineSet
+from ecglm.synth.guidelines import LANGUAGES, GuidelineSet
 
 
 def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
@@ -116,7 +116,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
 
 
 def _synonyms(guidelines: GuidelineSet) -> list[dict[str, Any]]:
-    """Every name of every statement, the spellings of damaged reports among them; in English without the name itself."""
+    """Every other name of every statement, the spellings of damaged reports among them."""
     return [
         {"code": code, "name": guideline.name, "language": language, "synonym": name}
         for code, guideline in sorted(guidelines.by_code.items())
@@ -136,17 +136,16 @@ _WALLS = pa.schema(
 
 
 def _walls(guidelines: GuidelineSet) -> list[dict[str, Any]]:
-    def row(code: str, guideline: Guideline) -> dict[str, Any]:
-        wall = guideline.wall
-        assert wall is not None
-        return {
+    return [
+        {
             **{name: getattr(guideline, name) for name in ("name", "phrase", "definition", "meaning", "pitfalls")},
-            **{name: list(getattr(wall, name)) for name in ("leads", "further_leads", "opposite_leads", "arteries")},
+            **{name: list(leads) for name, leads in wall.model_dump().items()},
             "code": code,
             "citation_text": "; ".join(guidelines.citation(cite) for cite in guideline.cites),
         }
-
-    return [row(code, guideline) for code, guideline in sorted(guidelines.by_code.items()) if guideline.wall]
+        for code, guideline in sorted(guidelines.by_code.items())
+        if (wall := guideline.wall) is not None
+    ]
 
 
 def _text_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pa.Table:

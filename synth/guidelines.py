@@ -126,7 +126,7 @@ class Guideline(Strict):
         return () if isinstance(self.criteria, str) else self.criteria
 
     def names(self, language: str) -> tuple[str, ...]:
-        """Name and synonyms in a language, and each as PTB-XL's reports spell it: in small letters, umlauts in capitals."""
+        """Name and synonyms in a language, and those with umlauts also as PTB-XL's reports spell them."""
         own = (self.name,) if language == "en" else ()
         given: tuple[str, ...] = (*own, *getattr(self.synonyms, language))
         return tuple(dict.fromkeys((*given, *(spelt for name in given if (spelt := damaged(name)) != name.lower()))))
