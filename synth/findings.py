@@ -184,9 +184,9 @@ def _texts(
     rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
 ) -> pa.DictionaryArray:
     """Evidence in words for the chosen of (n_ecgs, n_rules), e.g. `PR interval 212 ms (limit > 200 ms)`."""
-    texts: list[str] = []
+    texts: list[pa.StringArray] = []
     places = np.full(chosen.shape, -1, np.int32)
-    first = 0
+    first = n_texts = 0
     for number, (_, rule) in enumerate(rules):
         parts = []
         of_rule = list(rule.limits.values())
@@ -197,11 +197,13 @@ def _texts(
                 parts.append(_words_of(column, known, [of_rule[place] for place in together]))
         if parts:
             spoken, codes = parts[0] if len(parts) == 1 else _joined(parts)
-            places[:, number] = np.where(codes >= 0, codes + len(texts), -1)
-            texts += spoken
+            places[:, number] = np.where(codes >= 0, codes + n_texts, -1)
+            texts.append(spoken)
+            n_texts += len(spoken)
         first += len(of_rule)
     flat = places[chosen]
-    return _repeated(texts, np.maximum(flat, 0) if texts else flat, absent=flat < 0)
+    every = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(np.maximum(flat, 0), pa.int32(), mask=flat < 0), every)
 
 
 def _said_together(limits: Sequence[Limit]) -> list[list[int]]:
@@ -212,19 +214,20 @@ def _said_together(limits: Sequence[Limit]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[list[str], Integers]:
+def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[pa.StringArray, Integers]:
     """Distinct texts about one value with its limits, and for each ECG which of them; -1 where nothing is known."""
     limit = limits[0]
     codes = np.full(len(values), -1, np.int32)
     none_found = measurements()[limit.measured].none_found if limit.measured else None
     if none_found is not None:
         codes[known] = values[known] > 0
-        return [none_found, limit.shown_as], codes
+        return pa.array([none_found, limit.shown_as]), codes
     said = " and ".join(limit.text for limit in limits)
     ending = f" (limit{'s' if len(limits) > 1 else ''} {said})"
     numbers, codes[known] = np.unique(_as_printed(values[known], limit.unit, limits), return_inverse=True)
     exact = [each.value for each in limits]
-    return [f"{limit.shown_as} {format_quantity(value, limit.unit, exact)}{ending}" for value in numbers], codes
+    shown, unit = limit.shown_as, limit.unit
+    return pa.array([f"{shown} {format_quantity(value, unit, exact)}{ending}" for value in numbers.tolist()]), codes
 
 
 def _as_printed(values: Doubles, unit: str, limits: Sequence[Limit]) -> Doubles:
@@ -240,14 +243,28 @@ def _as_printed(values: Doubles, unit: str, limits: Sequence[Limit]) -> Doubles:
     return np.asarray(np.where(alone, values, rounded / 10.0**digits + 0.0))
 
 
-def _joined(parts: Sequence[tuple[list[str], Integers]]) -> tuple[list[str], Integers]:
-    """Texts of several values joined as in a sentence."""
-    combinations, codes = np.unique(np.stack([codes for _, codes in parts], axis=1), axis=0, return_inverse=True)
-    texts: list[str] = []
-    for combination in combinations.tolist():
-        said = [texts_of[code] for (texts_of, _), code in zip(parts, combination, strict=True) if code >= 0]
-        texts.append(", ".join(said[:-1]) + " and " + said[-1] if len(said) > 1 else "".join(said))
-    silent = np.array([not text for text in texts])
-    places: Integers = codes.reshape(-1).astype(np.int32)
-    places[silent[places]] = -1
-    return texts, places
+def _joined(parts: Sequence[tuple[pa.StringArray, Integers]]) -> tuple[pa.StringArray, Integers]:
+    """Texts of several values joined as in a sentence; those of a combination that is there once."""
+    number, first = np.zeros(len(parts[0][1]), np.int64), np.zeros(0, np.int64)
+    for texts, codes in parts:
+        _, first, number = np.unique(number * (len(texts) + 1) + codes + 1, return_index=True, return_inverse=True)
+    combinations = np.stack([codes[first] for _, codes in parts])
+    said = combinations >= 0
+    patterns, pattern = np.unique(said, axis=1, return_inverse=True)
+    joined: list[pa.StringArray] = []
+    places = np.full(len(first), -1, np.int32)
+    for which, spoken in enumerate(patterns.T):
+        alike = np.flatnonzero(pattern.reshape(-1) == which)
+        words = [parts[part][0].take(pa.array(combinations[part, alike])) for part in np.flatnonzero(spoken)]
+        if words:
+            places[alike] = np.arange(len(alike)) + sum(map(len, joined))
+            joined.append(_and_join(words))
+    return pa.concat_arrays(joined) if joined else pa.array([], pa.string()), places[number]
+
+
+def _and_join(words: Sequence[pa.StringArray]) -> pa.StringArray:
+    """`a`, `a and b`, `a, b and c`, row by row."""
+    text = words[0]
+    for more in words[1:-1]:
+        text = pc.binary_join_element_wise(text, more, ", ")
+    return pc.binary_join_element_wise(text, words[-1], " and ") if len(words) > 1 else text
