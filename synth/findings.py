@@ -33,13 +33,34 @@ Integers = npt.NDArray[np.int32]
 class Decided:
     """What the guidelines say of the ECGs of a block; rows in the order of the ECGs, then of code and criterion."""
 
-    findings: pa.Table
-    """ecg_id, code, criterion, verdict, evidence: one row per ECG and criterion, columns of the table `findings`."""
-    assessed: pa.Table
-    """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`), evidence_text, and draw, a
-    hash of the row's identity to choose by."""
+    ecg_id: pa.Array
+    ecg_index: pa.Array
+    rules: Sequence[tuple[str, Criterion]]
+    verdicts: npt.NDArray[np.generic]
+    """(n_ecgs, n_rules) places in `VERDICTS`."""
+    values: npt.NDArray[np.generic]
+    """(n_ecgs, n_limits) what was compared, in the units of the limits; NaN where it is not known."""
     unsure: pa.Table
     """ecg_id, code: statements whose absence the record's own columns put in doubt."""
+
+    @property
+    def findings(self) -> pa.Table:
+        """ecg_id, code, criterion, verdict, evidence: a row per ECG and criterion, columns of the table `findings`."""
+        return _rows(self.ecg_id, self.rules, self.verdicts, self.values, np.ones(self.verdicts.shape, bool))
+
+    @property
+    def assessed(self) -> pa.Table:
+        """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`), evidence_text, and
+        draw, a hash of the row's identity to choose by."""
+        chosen = self.verdicts != _NOT_ASSESSABLE
+        ecg, rule = np.nonzero(chosen)
+        return (
+            _rows(self.ecg_id, self.rules, self.verdicts, self.values, chosen)
+            .append_column("ecg_index", self.ecg_index.take(pa.array(ecg)))
+            .append_column("rule", pa.array(rule.astype(np.int32)))
+            .append_column("evidence_text", _texts(self.rules, self.values, chosen))
+            .append_column("draw", pa.array(_draws(self.ecg_id, self.rules)[chosen]))
+        )
 
 
 def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
@@ -72,23 +93,13 @@ def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
     ecg_id = answer["ecg_id"].combine_chunks()
     verdicts = _matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], len(ecg_id), np.int8)
     values = _matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], len(ecg_id), np.float64)
-    everything = _rows(ecg_id, rules, verdicts, values, np.ones(verdicts.shape, bool))
-    chosen = verdicts != _NOT_ASSESSABLE
-    ecg, rule = np.nonzero(chosen)
-    assessed = (
-        _rows(ecg_id, rules, verdicts, values, chosen)
-        .append_column("ecg_index", answer["ecg_index"].take(pa.array(ecg)))
-        .append_column("rule", pa.array(rule.astype(np.int32)))
-        .append_column("evidence_text", _texts(rules, values, chosen))
-        .append_column("draw", pa.array(_draws(ecg_id, rules)[chosen]))
-    )
     doubts = _matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], len(ecg_id), np.bool_)
     ecg, code = np.nonzero(doubts)
     unsure = pa.table(
         {"ecg_id": ecg_id.take(pa.array(ecg)), "code": _repeated(list(doubted), code.astype(np.int32))},
         schema=pa.schema({"ecg_id": pa.string(), "code": _DICTIONARY}),
     )
-    return Decided(everything, assessed, unsure)
+    return Decided(ecg_id, answer["ecg_index"].combine_chunks(), rules, verdicts, values, unsure)
 
 
 def _draws(ecg_id: pa.Array, rules: Sequence[tuple[str, Criterion]]) -> npt.NDArray[np.uint64]:

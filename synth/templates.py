@@ -237,7 +237,7 @@ class CompiledTemplate:
         return self._templates[key]
 
     def _is_small(self, columns: Sequence[pa.ChunkedArray]) -> bool:
-        """Whether no row can grow beyond the limit: the longest value wherever one is printed, as often as loops run."""
+        """Whether no row can be too long: the longest value wherever one is printed, as often as loops may run."""
         sizes = {
             name: _Size.of(column.combine_chunks())
             for name, column in zip(self.template.variables, columns, strict=True)
