@@ -167,7 +167,7 @@ class _Behind:
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
         views = derive_views(merged, self.labels, self.guidelines)
         listed = self._rows("ecgqa_ecgs", self.ecgs["ecg_id"].to_pylist()) if self.is_listed else None
-        ecgqa = derive_ecgqa(views["facts"], views["labels"], self.guidelines, listed)
+        ecgqa = derive_ecgqa(views, self.guidelines, listed)
         pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
         return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(self.guidelines)}
 
