@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from ecglm.synth.build.blocks import MEASURED, blocks_digest, write_arrow
-from ecglm.synth.build.config import BuildConfig, SourceConfig
+from ecglm.synth.build.config import BuildConfig, MeasuredConfig, SourceConfig
 from ecglm.synth.build.extras import Extras, chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.corpus import BUILD_LOG, Corpus
@@ -55,7 +55,7 @@ class SourceFiles:
     extras: Extras
 
 
-def source_root(config: BuildConfig, work: Path, tell: Progress) -> Path:
+def source_root(config: SourceConfig, work: Path, tell: Progress) -> Path:
     """The folder of the source; simulated ECGs are written first."""
     if config.folder is not None:
         return config.folder.absolute()
@@ -101,7 +101,7 @@ def known_statements() -> pl.DataFrame:
 
 
 def write_source(
-    work: Path, source: Source, config: BuildConfig, previous: Corpus | None, tell: Progress
+    work: Path, source: Source, config: MeasuredConfig, previous: Corpus | None, tell: Progress
 ) -> SourceFiles:
     """Writes the tables of a source where workers find them, and those of the folders given with it."""
     from ecglm.synth.sources import signal_stamp
