@@ -182,7 +182,9 @@ def _rows(
     )
 
 
-def evidence_lists(rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools) -> pa.ListArray:
+def evidence_lists(
+    rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
+) -> pa.ListArray:
     """The values compared and their limits, as lists, for the chosen of (n_ecgs, n_rules)."""
     limits = [limit for _, rule in rules for limit in rule.limits.values()]
     rule_of_limit = np.array([number for number, (_, rule) in enumerate(rules) for _ in rule.limits], np.int64)

@@ -28,7 +28,7 @@ def forest(sensitivity: Interval, specificity: Interval) -> str:
     if sensitivity[0] is None and specificity[0] is None:
         return ""
     parts = [
-        f'<line x1="{_at(x):.1f}" y1="1" x2="{_at(x):.1f}" y2="{_FOREST_HEIGHT - 1}" class="grid{" end" * (x != 0.5)}"/>'
+        _line(_at(x), 1, _at(x), _FOREST_HEIGHT - 1, f'class="grid{" end" * (x != 0.5)}"')
         for x in (0, 0.25, 0.5, 0.75, 1)
     ]
     for rate, y, colour, round_ in ((sensitivity, 8, SENSITIVITY, True), (specificity, 16, SPECIFICITY, False)):
@@ -36,16 +36,20 @@ def forest(sensitivity: Interval, specificity: Interval) -> str:
         if value is None:
             continue
         if low is not None and high is not None:
-            parts.append(
-                f'<line x1="{_at(low):.1f}" y1="{y}" x2="{_at(high):.1f}" y2="{y}" stroke="{colour}" stroke-width="1.6"/>'
-            )
+            parts.append(_line(_at(low), y, _at(high), y, f'stroke="{colour}" stroke-width="1.6"'))
         x = _at(value)
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y}" r="3.1" fill="{colour}"/>'
             if round_
             else f'<rect x="{x - 2.8:.1f}" y="{y - 2.8:.1f}" width="5.6" height="5.6" fill="{colour}"/>'
         )
-    return _svg(_FOREST_WIDTH, _FOREST_HEIGHT, parts, "sensitivity and specificity on a scale from 0 to 100 %", "forest")
+    return _svg(
+        _FOREST_WIDTH, _FOREST_HEIGHT, parts, "sensitivity and specificity on a scale from 0 to 100 %", "forest"
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, looks: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" {looks}/>'
 
 
 def _at(rate: float) -> float:
@@ -89,13 +93,13 @@ def distributions(
         f'<text x="4" y="11" class="title">{escape(_shortened(title, 56))}</text>',
         f'<polygon points="{outline(heights[0])}" class="others"/>',
         f'<polygon points="{outline(heights[1])}" class="labelled"/>',
-        f'<line x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}" class="axis"/>',
+        _line(left, bottom, right, bottom, 'class="axis"'),
     ]
     for number, (limit, text) in enumerate(sorted(limits)):
         place = x(limit)
         anchor = "start" if place < _VALUE_WIDTH * 0.6 else "end"
         parts += [
-            f'<line x1="{place:.1f}" y1="{top - 8:.0f}" x2="{place:.1f}" y2="{bottom}" class="limit"/>',
+            _line(place, top - 8, place, bottom, 'class="limit"'),
             f'<text x="{place + (3 if anchor == "start" else -3):.1f}" y="{top - 10 + 10 * number:.0f}"'
             f' text-anchor="{anchor}" class="limit">{escape(text)}</text>',
         ]

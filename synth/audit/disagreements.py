@@ -84,7 +84,7 @@ def rule_strengths(verdicts: npt.NDArray[np.int8], values: Doubles, rulebook: Ru
     """(n_ecgs, n_rules) how far beyond its limit the value lies that decides, in spreads of that value; NaN if unknown.
 
     Of the limits on the side of the verdict the nearest one counts. Where all of them are needed for a criterion that
-    is met, or any would do for one that is not met, this is the distance to the other verdict; else it is less than that.
+    is met, or any would do for one that is not met, this is the distance to the other verdict; else it is less.
     """
     spread = spreads(values)
     strengths = np.full(verdicts.shape, np.nan)
@@ -106,9 +106,7 @@ def _satisfied(value: Doubles, limit: Limit) -> Bools:
     return np.asarray(compare(value, limit.value), bool)
 
 
-def _statement_strengths(
-    kinds: npt.NDArray[np.int8], beyond: Doubles, judged: Judged, rulebook: Rulebook
-) -> Doubles:
+def _statement_strengths(kinds: npt.NDArray[np.int8], beyond: Doubles, judged: Judged, rulebook: Rulebook) -> Doubles:
     """(n_ecgs, n_codes) how far the values would have to move, at the least, for the disagreement to end.
 
     A contradiction is as strong as the strongest of its criteria, a lack of support as the nearest criterion, and a
@@ -145,7 +143,8 @@ def _nearest(beyond: Doubles, chosen: Bools) -> Doubles:
 def _criteria(chosen: Bools, beyond: Doubles, judged: Judged, rulebook: Rulebook) -> pa.ListArray:
     """For each chosen ECG and statement, in order, the criteria that could be assessed."""
     statement_of = np.concatenate(
-        [np.full(place.stop - place.start, number) for number, place in enumerate(rulebook.places)] or [np.zeros(0, int)]
+        [np.full(place.stop - place.start, number) for number, place in enumerate(rulebook.places)]
+        or [np.zeros(0, int)]
     ).astype(np.int64)
     assessed = judged.verdicts != NOT_ASSESSABLE
     wanted = chosen[:, statement_of] & assessed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -31,7 +32,7 @@ SPECIFIC = 0.95
 """Specificity from which a statement may stand among the examples of `suggested`."""
 _MOST_VALUES = 6
 _EXAMPLES_PER_KIND = 4
-_LISTED = 12
+_LISTED, _LISTED_OF_STATEMENT = 12, 3
 _PICTURE_DPI = 96
 _COLOURS = 48
 _RANKED = 8
@@ -61,9 +62,7 @@ def write_page(
     whole = [row for row in rows if row["folds"] == "all"]
     statements = [row for row in whole if row["criterion"] is None and row["labelled"]]
     examples = [
-        example
-        for kind in ("contradicted", "suggested")
-        for example in _examples(disagreements[0], kind, statements)
+        example for kind in ("contradicted", "suggested") for example in _examples(disagreements[0], kind, statements)
     ]
     pictures = _pictures(source, ecgs, examples)
     environment = ImmutableSandboxedEnvironment(
@@ -163,11 +162,7 @@ def _ranked(statements: Sequence[Row], best: bool) -> list[dict[str, Any]]:
 
 def _broken_definitions(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Defining criteria by how often a labelled ECG does not meet them."""
-    defining = [
-        row
-        for row in rows
-        if row["role"] == "defining" and row["n_positive"] >= FEW and row["false_negative"]
-    ]
+    defining = [row for row in rows if row["role"] == "defining" and row["n_positive"] >= FEW and row["false_negative"]]
     return [_drawn(row) for row in sorted(defining, key=lambda row: (row["sensitivity"], row["code"]))[:_RANKED]]
 
 
@@ -186,7 +181,9 @@ def _by_certainty(statements: Sequence[Row]) -> list[dict[str, Any]]:
 def _by_folds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     heads = [row for row in rows if row["criterion"] is None and row["labelled"]]
     parts = {folds: {row["code"]: row for row in heads if row["folds"] == folds} for folds in ("1-8", "9-10")}
-    return [{"code": code, "name": row["name"], "parts": [row, parts["9-10"][code]]} for code, row in parts["1-8"].items()]
+    return [
+        {"code": code, "name": row["name"], "parts": [row, parts["9-10"][code]]} for code, row in parts["1-8"].items()
+    ]
 
 
 def _by_provider(criteria: Sequence[pa.Table]) -> list[dict[str, Any]]:
@@ -235,9 +232,7 @@ def _worth_showing(table: pa.Table, kind: str, statements: Sequence[Row]) -> pa.
     """Rows of a kind with a strength and nothing noted against the recording; of suggestions only those that are rare
     where nothing speaks for the statement."""
     specific = [
-        row["code"]
-        for row in statements
-        if row["n_positive"] >= FEW and (row["specificity_clear"] or 0) >= SPECIFIC
+        row["code"] for row in statements if row["n_positive"] >= FEW and (row["specificity_clear"] or 0) >= SPECIFIC
     ]
     wanted = pc.and_(pc.equal(table["kind"], kind), pc.is_valid(table["strength"]))
     wanted = pc.and_(wanted, pc.equal(pc.list_value_length(table["noted"]), 0))
@@ -247,8 +242,16 @@ def _worth_showing(table: pa.Table, kind: str, statements: Sequence[Row]) -> pa.
 
 
 def _strongest(table: pa.Table, kind: str, statements: Sequence[Row]) -> list[Row]:
-    rows: list[Row] = _worth_showing(table, kind, statements).slice(0, _LISTED).to_pylist()
-    return [_telling(row) for row in rows]
+    """The strongest, few of a statement."""
+    chosen: list[Row] = []
+    listed: Counter[str] = Counter()
+    for row in _worth_showing(table, kind, statements).to_pylist():
+        if listed[row["code"]] < _LISTED_OF_STATEMENT:
+            chosen.append(_telling(row))
+            listed[row["code"]] += 1
+        if len(chosen) == _LISTED:
+            break
+    return chosen
 
 
 def _examples(table: pa.Table, kind: str, statements: Sequence[Row]) -> list[Row]:

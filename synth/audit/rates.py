@@ -35,7 +35,7 @@ _AT_A_TIME = 32
 
 def patient_bootstrap(ecgs: pa.Table, n_resamples: int, seed: int) -> PatientBootstrap:
     """Resamples of the patients of a source; an ECG of an unknown patient is a patient of its own."""
-    patients = [patient or ecg for patient, ecg in zip(*(ecgs[n].to_pylist() for n in ("patient_id", "ecg_id")), strict=True)]
+    patients = pc.coalesce(ecgs["patient_id"], ecgs["ecg_id"]).to_pylist()
     return PatientBootstrap(np.array(patients), n_resamples=n_resamples, seed=seed)
 
 

@@ -87,9 +87,7 @@ def read_standing(ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, ju
     return Labels(codes, standing, certainty[:, own_places], likelihood[:, own_places])
 
 
-def _given(
-    ecgs: pa.Table, labels: pa.Table, codes: list[str]
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
+def _given(ecgs: pa.Table, labels: pa.Table, codes: list[str]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
     certainty = np.full((ecgs.num_rows, len(codes)), -1, np.int8)
     likelihood = np.full(certainty.shape, np.nan)
     row = pc.index_in(labels["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks())
