@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ _NOT_ASSESSABLE, _MET, _NOT_MET = range(3)
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _repeated(texts: Sequence[str], places: Integers, absent: Bools | None = Non
     return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=absent), pa.array(texts, pa.string()))
 
 
-def _matrix(columns: list[npt.NDArray[np.generic]], n_ecgs: int, kind: type[np.generic]) -> npt.NDArray[np.generic]:
+def _matrix(columns: list[npt.NDArray[Scalar]], n_ecgs: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
     """(n_ecgs, n_columns)."""
     return np.stack(columns, axis=1) if columns else np.empty((n_ecgs, 0), kind)
 

@@ -15,7 +15,7 @@ from ecglm.synth.audit.disagreements import KINDS, disagreement_table
 from ecglm.synth.audit.judged import Judged, Rulebook, judge
 from ecglm.synth.audit.page import write_page
 from ecglm.synth.audit.rates import criteria_table, patient_bootstrap
-from ecglm.synth.audit.standing import Labels, read_standing
+from ecglm.synth.audit.standing import Labels, Standing, read_standing
 from ecglm.synth.build.blocks import MEASURED, read_arrow
 from ecglm.synth.build.config import MeasuredConfig
 from ecglm.synth.build.inputs import SourceFiles, open_source, source_root, versions, write_source
@@ -154,8 +154,6 @@ def _manifest(
     standing: Labels,
     disagreements: list[pa.Table],
 ) -> dict[str, Any]:
-    from ecglm.synth.audit.standing import Standing
-
     patients = pc.count_distinct(ecgs["patient_id"]).as_py()
     kinds = {
         provider: {kind: pc.sum(pc.equal(table["kind"], kind)).as_py() or 0 for kind in KINDS}

@@ -68,7 +68,7 @@ def write_page(
     environment = ImmutableSandboxedEnvironment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": _percent, "interval": _interval, "count": lambda number: f"{number:,}"}
+    environment.filters |= {"percent": _percent, "interval": _interval, "thousands": lambda number: f"{number:,}"}
     text = resources.files("ecglm.synth.audit").joinpath("page.html.jinja").read_text(encoding="utf-8")
     html = environment.from_string(text).render(
         manifest=manifest,

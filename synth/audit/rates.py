@@ -56,7 +56,7 @@ def criteria_table(
         values = np.concatenate([flat & members[:, None] for members in parts.values()], axis=1).astype(np.float64)
         counts = dict(zip(parts, np.split(values.sum(axis=0), 2), strict=True))
         resamples = dict(zip(parts, np.split(bootstrap.sums(values), 2, axis=1), strict=True))
-        counts["all"], resamples["all"] = (sum(each.values()) for each in (counts, resamples))
+        counts["all"], resamples["all"] = (each["1-8"] + each["9-10"] for each in (counts, resamples))
         for number, unit in enumerate(chosen):
             at = slice(number * len(_COUNTS), (number + 1) * len(_COUNTS))
             for folds in FOLDS:
