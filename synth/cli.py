@@ -99,7 +99,17 @@ def build_command(
     seed: Seed = None,
     out: Annotated[Path | None, typer.Option(help="Corpus folder. [default: corpus]")] = None,
     limit: Limit = None,
-    families: Annotated[str | None, typer.Option(help="Only these template families, separated by commas.")] = None,
+    families: Annotated[
+        str | None,
+        typer.Option(help="Only these template families, separated by commas. [default: all but ecgqa]"),
+    ] = None,
+    ecgqa: Annotated[
+        Path | None, typer.Option(help="Copy of ECG-QA, for family ecgqa: its lists of train, valid and test ECGs.")
+    ] = None,
+    exclude_ecgqa_test: Annotated[
+        Path | None,
+        typer.Option(help="Copy of ECG-QA: leave every ECG of its test patients out of the training split."),
+    ] = None,
     sampling_hz: SamplingHz = None,
     guidelines: GuidelineFolder = None,
     templates: TemplateFolder = None,
@@ -123,6 +133,8 @@ def build_command(
         "out": out,
         "limit": limit,
         "families": _words(families),
+        "ecgqa": ecgqa,
+        "exclude_ecgqa_test": exclude_ecgqa_test,
         "sampling_hz": sampling_hz,
         "guidelines": guidelines,
         "templates": templates,

@@ -18,9 +18,11 @@ from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 
-ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons")
+ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
 """Views with rows per ECG."""
-KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping")
+KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping", "ecgqa_statements")
+ACROSS_BLOCKS = ("comparisons", "ecgqa_compared")
+"""Views of two ECGs, which may be of two blocks."""
 """Views without ECGs."""
 
 _CERTAINTY_PHRASE = (

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
+from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import CorpusError, ECGLMError
 from ecglm.synth.facts import derive_comparisons, derive_views, merge_measurements
 from ecglm.synth.guideline_tables import relation_tables
@@ -130,6 +131,7 @@ class _Behind:
 
     def __init__(self, corpus: Corpus, pair: Mapping[str, Any]) -> None:
         self.corpus = corpus
+        self.is_listed = "ecgqa_ecgs" in corpus.optional_tables
         ids = corpus.table("ecgs").to_table(columns=["ecg_id", "previous_ecg_id"])
         index = {ecg_id: number for number, ecg_id in enumerate(ids["ecg_id"].to_pylist())}
         before = dict(zip(ids["ecg_id"].to_pylist(), ids["previous_ecg_id"].to_pylist(), strict=True))
@@ -164,7 +166,10 @@ class _Behind:
         """What templates see of these ECGs, made as a build makes it."""
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
         views = derive_views(merged, self.labels, self.guidelines)
-        return {**views, "comparisons": derive_comparisons(views["facts"]), **relation_tables(self.guidelines)}
+        listed = self._rows("ecgqa_ecgs", self.ecgs["ecg_id"].to_pylist()) if self.is_listed else None
+        ecgqa = derive_ecgqa(views["facts"], views["labels"], self.guidelines, listed)
+        pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
+        return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(self.guidelines)}
 
 
 @lru_cache(maxsize=2)
