@@ -121,8 +121,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     asked = slice(None) if job.ecgqa else slice(0, 0)
     listed = job.work / ECGQA_LISTS
     views["ecgqa"] = derive_ecgqa(
-        views["facts"][asked],
-        views["labels"][asked],
+        {name: views[name][asked] for name in ("facts", "labels", "findings")},
         guidelines_of_worker(job.guidelines),
         read_arrow(listed) if listed.is_file() else None,
     )
