@@ -295,7 +295,7 @@ def _joined(parts: Sequence[tuple[pa.StringArray, Integers]]) -> tuple[pa.String
     places = np.full(len(first), -1, np.int32)
     for which, spoken in enumerate(patterns.T):
         alike = np.flatnonzero(pattern.reshape(-1) == which)
-        words = [parts[part][0].take(pa.array(combinations[part, alike])) for part in np.flatnonzero(spoken)]
+        words = [parts[part][0].take(pa.array(combinations[part, alike])) for part in np.flatnonzero(spoken).tolist()]
         if words:
             places[alike] = np.arange(len(alike)) + sum(map(len, joined))
             joined.append(_and_join(words))

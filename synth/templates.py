@@ -247,7 +247,8 @@ class CompiledTemplate:
         for name, uses in self._uses.items():
             size = sizes.get(name, in_loops)
             length += self._fields[name] * size.part + (uses - self._fields[name]) * size.whole
-        return length * max(in_loops.items, 1) ** self._repeats <= MAX_TEXT
+        repeats: int = max(in_loops.items, 1) ** self._repeats
+        return length * repeats <= MAX_TEXT
 
 
 @dataclass(frozen=True)
