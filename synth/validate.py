@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
+from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import QueryError
-from ecglm.synth.facts import KNOWLEDGE_VIEWS, derive_comparisons, derive_views
+from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, decide_ecgs, derive_comparisons, derive_views
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, Violation, read_guidelines
 from ecglm.synth.schema import LABELS
@@ -64,10 +65,11 @@ def validate(guidelines_folder: Path | None = None, templates_folder: Path | Non
 
 def empty_views(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     """Every view a template may name, without ECGs."""
-    views = derive_views(
-        empty_measured_ecgs().add_column(0, "ecg_index", pa.array([], pa.int64())), LABELS.empty_table(), guidelines
-    )
-    return {**views, "comparisons": derive_comparisons(views["facts"]), **relation_tables(guidelines)}
+    no_ecgs = empty_measured_ecgs().add_column(0, "ecg_index", pa.array([], pa.int64()))
+    views = derive_views(no_ecgs, LABELS.empty_table(), guidelines, decide_ecgs(no_ecgs, guidelines))
+    ecgqa = derive_ecgqa(views, guidelines, None)
+    pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
+    return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(guidelines)}
 
 
 @cache
@@ -92,7 +94,7 @@ def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
     ]
     problems += [f"slots: {slot!r} is not a column of the SELECT" for slot in header.slots if slot not in columns]
     facts = tuple(connection.columns("SELECT * FROM facts"))
-    views = ("facts", "labels", "negatives", "findings", "comparisons", *KNOWLEDGE_VIEWS)
+    views = (*ECG_VIEWS, *KNOWLEDGE_VIEWS)
     problems += [
         f"needs: {need!r} is neither a view nor a column of facts"
         for need in header.needs
@@ -104,6 +106,8 @@ def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
         ]
     elif not {"ecg_id", "ecg_ids"} & set(columns):
         problems.append("the SELECT returns neither ecg_id nor ecg_ids")
+    if (header.family == "ecgqa") != (header.ecgqa is not None):
+        problems.append("ecgqa: templates of family ecgqa, and no others, say which question of ECG-QA they ask")
     if header.answers != "free" and "answers" not in columns:
         problems.append(f"answers: {header.answers}, but the SELECT has no column answers")
     if header.answers == "options" and "options" not in columns:
