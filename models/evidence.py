@@ -16,10 +16,8 @@ import pyarrow as pa
 
 from ecglm.models.recording import Patient, Recording
 from ecglm.synth.criteria import format_quantity
-from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import SignalError
-from ecglm.synth.facts import MEASURED_ECGS, merge_measurements
-from ecglm.synth.findings import decide
+from ecglm.synth.facts import decide_ecgs, merge_measurements
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure import measure_record
 from ecglm.synth.measure.dictionary import measurements
@@ -177,8 +175,7 @@ def _decided(measured: Measured, guidelines: GuidelineSet, patient: Patient) -> 
         [("measured", pa.table({"ecg_id": places, **known}))],
         pa.array(range(len(ages)), pa.int64()),
     )
-    with LockedConnection({"merged": merged}, setup=[MEASURED_ECGS]) as connection:
-        decided = decide(connection, guidelines)
+    decided = decide_ecgs(merged, guidelines)
     texts = {
         (row["ecg_id"], row["code"], row["criterion"]): row["evidence_text"] for row in decided.assessed.to_pylist()
     }

@@ -51,6 +51,8 @@ PtbxlPlusFolders = Annotated[
     ),
 ]
 SamplingHz = Annotated[int | None, typer.Option(help="100 or 500. [default: what is there, 100 first]")]
+Simulated = Annotated[int | None, typer.Option(help="Number of simulated ECGs, without --ptbxl. [default: 300]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the simulated ECGs. [default: 1]")]
 Limit = Annotated[int | None, typer.Option(help="Only the first so many ECGs.")]
 Resume = Annotated[
     str | None,
@@ -93,10 +95,8 @@ def build_command(
             " [default: 12sl,unig,measured, those that are there]"
         ),
     ] = None,
-    simulated: Annotated[
-        int | None, typer.Option(help="Number of simulated ECGs, without --ptbxl. [default: 300]")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the simulated ECGs. [default: 1]")] = None,
+    simulated: Simulated = None,
+    seed: Seed = None,
     out: Annotated[Path | None, typer.Option(help="Corpus folder. [default: corpus]")] = None,
     limit: Limit = None,
     families: Annotated[
@@ -347,6 +347,54 @@ def stats_command(
         plot_stats(stats, plot)
 
 
+@app.command("audit")
+def audit_command(
+    ptbxl: PtbxlFolder = None,
+    ptbxl_plus: PtbxlPlusFolders = None,
+    wfdb: WfdbFolder = None,
+    metadata: MetadataFile = None,
+    splits: Splits = None,
+    providers: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose measurements are audited, each by itself, separated by commas."
+            " [default: 12sl,unig,measured, those that are there]"
+        ),
+    ] = None,
+    simulated: Simulated = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the audit. [default: audit]")] = None,
+    limit: Limit = None,
+    sampling_hz: SamplingHz = None,
+    guidelines: GuidelineFolder = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Judge every guideline criterion by the source's labels, and list where the two disagree: tables and a page."""
+    from ecglm.synth.audit import AuditConfig, audit
+
+    options = {
+        "ptbxl": ptbxl,
+        "ptbxl_plus": ptbxl_plus or None,
+        "wfdb": wfdb,
+        "metadata": metadata,
+        "splits": splits,
+        "providers": _words(providers),
+        "simulated": simulated,
+        "seed": seed,
+        "out": out,
+        "limit": limit,
+        "sampling_hz": sampling_hz,
+        "guidelines": guidelines,
+        "workers": workers,
+    }
+    chosen = _configured(AuditConfig, None, options)
+    with progress_bar() as progress:
+        result = audit(chosen, progress)
+    content = dataclasses.asdict(result) | {"out": str(result.out)}
+    print_json(content) if as_json else _print_audited(content)
+
+
 @app.command("why")
 def why_command(
     corpus: CorpusFolder,
@@ -400,24 +448,47 @@ def plot_command(
 @app.command("export")
 def export_command(
     corpus: CorpusFolder,
-    out: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
-    output_format: Annotated[str, typer.Option("--format", help="chat | sharegpt | alpaca")] = "chat",
+    out: Annotated[Path, typer.Option(help="JSON Lines file to write; with ecgqa a folder.")],
+    output_format: Annotated[str, typer.Option("--format", help="chat | sharegpt | alpaca | ecgqa")] = "chat",
     split: Annotated[str | None, typer.Option(help="Only this split: train | validation | test.")] = None,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="With ecgqa: most questions of one split. [default: 80000]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the pairs as JSON Lines for a training framework."""
+    """Write the pairs as JSON Lines for a training framework, or questions in the layout of ECG-QA."""
     from ecglm.synth.corpus import Corpus
     from ecglm.synth.export import FORMATS, export
     from ecglm.synth.schema import SPLITS
 
+    if output_format == "ecgqa":
+        if split is not None:
+            raise typer.BadParameter("ECG-QA has splits of its own; leave it out", param_hint="--split")
+        _export_ecgqa(corpus, out, questions, as_json)
+        return
+    if questions is not None:
+        raise typer.BadParameter("goes with --format ecgqa", param_hint="--questions")
     if output_format not in FORMATS:
-        raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+        raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}, ecgqa", param_hint="--format")
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
     with progress_bar() as progress:
         rows = export(Corpus.open(corpus), output_format, out, split, progress=progress)
     content = {"out": str(out), "format": output_format, "pairs": rows}
     print_json(content) if as_json else print(f"{rows} pairs in {out}")
+
+
+def _export_ecgqa(corpus: Path, out: Path, questions: int | None, as_json: bool) -> None:
+    from ecglm.synth.corpus import Corpus
+    from ecglm.synth.export_ecgqa import QUESTIONS, export_ecgqa
+
+    content = export_ecgqa(Corpus.open(corpus), out, questions or QUESTIONS)
+    if as_json:
+        print_json(content)
+        return
+    told = ", ".join(f"{split} {count:,}" for split, count in content["questions"].items())
+    print(f"{content['out']}: {told} questions")
+    print(f"  {content['not_in_one_list']:,} pairs left out: no list, or no one list, names their ECGs")
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:
@@ -446,6 +517,15 @@ def _print_measured(result: dict[str, Any]) -> None:
     )
     for reason, count in result["rejected_reasons"].items():
         print(f"  {count:,}: {reason}")
+
+
+def _print_audited(result: dict[str, Any]) -> None:
+    print(
+        f"{result['out']}: {result['criteria']} criteria of {result['statements']} statements, {result['labelled']} of"
+        f" them labelled, on {result['ecgs']:,} ECGs of {result['patients']:,} patients in {result['seconds']:.1f} s"
+    )
+    for provider, kinds in result["disagreements"].items():
+        print(f"  {provider}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()))
 
 
 def _print_stored(result: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.database import LockedConnection, quote_identifier
-from ecglm.synth.findings import decide, rules_of
+from ecglm.synth.findings import Decided, decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure.dictionary import columns_of, measurements
@@ -20,10 +20,19 @@ from ecglm.synth.schema import NOISE_COLUMNS
 
 ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
 """Views with rows per ECG."""
-KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping", "ecgqa_statements")
+KNOWLEDGE_VIEWS = (
+    "guidelines",
+    "guideline_criteria",
+    "confusions",
+    "overlapping",
+    "synonyms",
+    "walls",
+    "statement_walls",
+    "ecgqa_statements",
+)
+"""Views without ECGs."""
 ACROSS_BLOCKS = ("comparisons", "ecgqa_compared")
 """Views of two ECGs, which may be of two blocks."""
-"""Views without ECGs."""
 
 _CERTAINTY_PHRASE = (
     "CASE certainty WHEN 'probable' THEN 'probable ' || name WHEN 'possible' THEN 'possible ' || name"
@@ -45,7 +54,7 @@ _ANNOTATION = (
     " ELSE 'the cardiologist''s annotation' END"
 )
 
-MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
+_MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
 
 _SUPPORT = """
 CREATE TABLE support AS
@@ -76,8 +85,9 @@ CREATE TABLE negatives AS
 WITH candidates AS (
     SELECT l.ecg_id, l.ecg_index, c.other_code AS code, c.other_name AS name, c.other_phrase AS phrase,
            l.code AS because_code, l.name AS because_name, l.phrase AS because_phrase, c.how, l.annotation_text
-    FROM labels l JOIN confusions c ON c.code = l.code
+    FROM labels l JOIN confusions c ON c.code = l.code JOIN guidelines g ON g.code = c.other_code
     WHERE c.other_code <> 'NORM' AND l.certainty <> 'unknown'
+      AND len(list_intersect(g.kinds, ['diagnostic', 'form', 'rhythm'])) > 0  -- what a source could have stated
     QUALIFY row_number() OVER (PARTITION BY l.ecg_id, c.other_code ORDER BY stable_hash(l.ecg_id || l.code), l.code) = 1
 ),
 refutations AS (
@@ -200,19 +210,32 @@ ORDER BY current.ecg_index
 """
 
 
-def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
-    """Views of a block of ECGs that need no other block, each in ECG order: facts, labels, negatives, findings
-    (those that could be assessed), and `decided` (every criterion, with columns of the canonical `findings`).
+def decide_ecgs(measured_ecgs: pa.Table, guidelines: GuidelineSet) -> Decided:
+    """Every criterion decided for every ECG.
 
     Args:
         measured_ecgs: `ecgs` with `ecg_index` and every measurement column (see `merge_measurements`).
-        labels: the `labels` table of these ECGs, in source order.
         guidelines: whose criteria are decided.
     """
+    with LockedConnection({"merged": measured_ecgs}, setup=[_MEASURED_ECGS]) as connection:
+        return decide(connection, guidelines)
+
+
+def derive_views(
+    measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided
+) -> dict[str, pa.Table]:
+    """Views of a block of ECGs that need no other block, each in ECG order: facts, labels, negatives, and findings,
+    those that could be assessed.
+
+    Args:
+        measured_ecgs: as for `decide_ecgs`.
+        labels: the `labels` table of these ECGs, in source order.
+        guidelines: those of `decided`.
+        decided: what `decide_ecgs` gives.
+    """
     label_index = pa.array(range(labels.num_rows), pa.int64())
-    with LockedConnection({"merged": measured_ecgs}, setup=[MEASURED_ECGS]) as connection:
-        decided = decide(connection, guidelines)
-        annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM measured_ecgs")
+    with LockedConnection({"merged": measured_ecgs}) as connection:
+        annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
     relations = relation_tables(guidelines)
     tables = {
         "merged": measured_ecgs,
@@ -222,13 +245,13 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         "unsure": decided.unsure,
         **relations,
     }
-    setup = [MEASURED_ECGS, _SUPPORT, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS]
+    setup = [_MEASURED_ECGS, _SUPPORT, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS]
     order = {"facts": "", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {
             name: connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}") for name, then in order.items()
         }
-    return {**views, "findings": tables["findings"], "decided": decided.findings}
+    return {**views, "findings": tables["findings"]}
 
 
 def _findings(

@@ -14,10 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import with_changed_pairs
 
+from ecglm.bench.ecgqa import open_ecgqa
+from ecglm.bench.runs import RunConfig, run
+from ecglm.bench.scoring import Settings
 from ecglm.synth.build import BuildConfig, build
 from ecglm.synth.checks import run_checks
 from ecglm.synth.corpus import Corpus
-from ecglm.synth.errors import TaskError
+from ecglm.synth.errors import CorpusError, TaskError
+from ecglm.synth.export_ecgqa import export_ecgqa
 from ecglm.synth.sources.ecgqa import EXCLUDED, read_lists
 from ecglm.synth.sources.ptbxl import open_ptbxl
 from ecglm.synth.templates import load_templates
@@ -154,6 +158,20 @@ def test_the_questions_pass_every_check_and_can_be_made_again(questions: Corpus)
         assert explain(questions, pair["pair_id"]).identical, pair["template_id"]
 
 
+@pytest.mark.slow
+def test_real_labels_and_notes_give_questions_without_an_error(
+    data_dir: Path, ptbxl_part: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "corpus"
+    build(BuildConfig(ptbxl=ptbxl_part, limit=300, families=("ecgqa",), ecgqa=data_dir / "ecgqa", workers=1, out=out))
+    corpus = Corpus.open(out)
+    errors = {
+        result.name: result.examples for result in run_checks(corpus) if result.severity == "error" and result.n_bad
+    }
+    assert errors == {}
+    assert {"statement_without_option", "absence_not_safe"} <= set(corpus.manifest["rejected_reasons"])
+
+
 def test_two_ecgs_compared_are_of_one_split_in_both_senses(questions: Corpus) -> None:
     ecgs = questions.table("ecgqa_ecgs").to_table().to_pydict()
     listed = dict(zip(ecgs["ecg_id"], ecgs["ecgqa_split"], strict=True))
@@ -163,3 +181,51 @@ def test_two_ecgs_compared_are_of_one_split_in_both_senses(questions: Corpus) ->
     previous = dict(zip(one_patient["ecg_id"], one_patient["previous_ecg_id"], strict=True))
     assert all(previous[second] == first for first, second in different), "a list may name one ECG of a patient only"
     assert "crosses_split" not in questions.manifest["rejected_reasons"]
+
+
+# ----------------------------------------------------------------------------------------------------------- the export
+
+
+def test_the_export_is_what_the_bench_reads_and_its_oracle_answers_it(
+    questions: Corpus, simulated_bench: Path, copy: Path, tmp_path: Path
+) -> None:
+    told = export_ecgqa(questions, tmp_path / "again")
+    assert all(told["questions"].values())
+    data = {"ptbxl": simulated_bench / "ecgs", "ecgqa": tmp_path / "again"}
+    result = run(RunConfig("oracle", ("ecgqa",), tmp_path / "run", settings=Settings(n_resamples=20), **data))
+    assert result.scores["tasks"]["ecgqa"]["headline"]["value"] == 1.0
+    assert result.asked <= told["questions"]["test"], "samples that ask the same of the same ECGs share one question"
+    lists = read_lists(copy).split_of
+    found = open_ecgqa(tmp_path / "again")
+    for split in ("train", "valid", "test"):
+        templates, paraphrases = found.questions("template", split), found.questions("paraphrased", split)
+        assert {lists[str(native)] for sample in templates for native in sample["ecg_id"]} == {split}
+        assert [sample["answer"] for sample in templates] == [sample["answer"] for sample in paraphrases]
+        assert all(a["question"] != b["question"] for a, b in zip(templates, paraphrases, strict=True))
+        table = pl.read_parquet(tmp_path / "again" / f"{split}.parquet")
+        assert table["question"].to_list() == [sample["question"] for sample in templates]
+
+
+def test_the_export_is_balanced_and_bounded_and_made_whole(questions: Corpus, tmp_path: Path) -> None:
+    export_ecgqa(questions, tmp_path / "some", questions=300)
+    for split in ("train", "valid", "test"):
+        table = pl.read_parquet(tmp_path / "some" / f"{split}.parquet")
+        assert table.height <= 300
+    yes = pl.col("answer").list.first() == "yes"
+    verify = table.filter(pl.col("question_type").str.ends_with("verify"))
+    balance = verify.group_by("question").agg(yes.sum().alias("yes"), (~yes).sum().alias("no"))
+    assert (balance["no"] <= 5 * balance["yes"] + 50).all()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(CorpusError, match="there already, and no export of this kind"):
+        export_ecgqa(questions, tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_the_document_marks_every_template_as_its_file_does() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "ecgqa.md").read_text()
+    told = {
+        int(n): mark for n, mark in re.findall(r"^\| (\d+) \| .+ \| [a-z_-]+ \| (.+) \|$", text, flags=re.MULTILINE)
+    }
+    marks = {t.header.ecgqa.template: t.header.ecgqa.answers for t in load_templates() if t.header.ecgqa is not None}
+    assert told == marks | dict.fromkeys((17, 18, 19), "not yet: no source of leads per finding")
