@@ -66,9 +66,9 @@ def test_an_answer_comes_with_what_was_measured_and_cited(
     for criterion in block["criteria"]:
         assert criterion["verdict"] in ("met", "not_met", "not_assessable")
         assert "doi:" in criterion["reference"] or "http" in criterion["reference"]
-    compared = {row["name"]: row for criterion in block["criteria"] for row in criterion["evidence"]}
-    assert compared["PR_Int_Global"]["limit"] == "> 200 ms"
-    assert compared["PR_Int_Global"]["value"] == values["PR_Int_Global"]["value"]
+    compared = [row for criterion in block["criteria"] for row in criterion["evidence"]]
+    assert {row["value"] for row in compared if row["name"] == "PR_Int_Global"} == {values["PR_Int_Global"]["value"]}
+    assert "> 200 ms" in {row["limit"] for row in compared}
     assert answer["notes"] == ["age not known: limits for adults are applied (give it with --age)"]
 
 
