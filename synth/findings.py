@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ _NOT_ASSESSABLE, _MET, _NOT_MET = range(3)
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,23 @@ class Decided:
     """ecg_id, code: statements whose absence the record's own columns put in doubt."""
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """Verdicts and compared values of a block of ECGs, as matrices with one row per ECG."""
+
+    ecg_id: pa.Array
+    ecg_index: pa.ChunkedArray
+    verdicts: npt.NDArray[np.int8]
+    """(n_ecgs, n_rules): places in `VERDICTS`; rules in the order of `rules_of`."""
+    values: Doubles
+    """(n_ecgs, n_limits): what was compared, NaN where it is not known or the limit is not for this patient; limits in
+    the order of the rules."""
+    doubted: tuple[str, ...]
+    """Statements with a condition under which they are never called absent."""
+    doubts: Bools
+    """(n_ecgs, n_doubted): whether it is true."""
+
+
 def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
     """(code, criterion) of every criterion in the order of findings."""
     return tuple(
@@ -51,13 +70,8 @@ def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
     )
 
 
-def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
-    """Decides every criterion.
-
-    Args:
-        connection: with a table `measured_ecgs` of ecgs, `ecg_index` and every known measurement.
-        guidelines: whose criteria are decided.
-    """
+def evaluate(connection: LockedConnection, guidelines: GuidelineSet) -> Evaluated:
+    """Evaluates every criterion and the value beside each of its limits; arguments as for `decide`."""
     rules = rules_of(guidelines)
     limits = [limit for _, rule in rules for limit in rule.limits.values()]
     doubted = {c: g.absence_unsure_when for c, g in sorted(guidelines.by_code.items()) if g.absence_unsure_when}
@@ -69,23 +83,40 @@ def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
         *(f"coalesce(({condition}), false) AS doubt{number}" for number, condition in enumerate(doubted.values())),
     ]
     answer = connection.select(f"SELECT {', '.join(columns)} FROM measured_ecgs ORDER BY ecg_index").combine_chunks()
-    ecg_id = answer["ecg_id"].combine_chunks()
-    verdicts = _matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], len(ecg_id), np.int8)
-    values = _matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], len(ecg_id), np.float64)
+    n_ecgs = answer.num_rows
+    return Evaluated(
+        ecg_id=answer["ecg_id"].combine_chunks(),
+        ecg_index=answer["ecg_index"],
+        verdicts=_matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], n_ecgs, np.int8),
+        values=_matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], n_ecgs, np.float64),
+        doubted=tuple(doubted),
+        doubts=_matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], n_ecgs, np.bool_),
+    )
+
+
+def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
+    """Decides every criterion.
+
+    Args:
+        connection: with a table `measured_ecgs` of ecgs, `ecg_index` and every known measurement.
+        guidelines: whose criteria are decided.
+    """
+    rules = rules_of(guidelines)
+    found = evaluate(connection, guidelines)
+    ecg_id, verdicts, values = found.ecg_id, found.verdicts, found.values
     everything = _rows(ecg_id, rules, verdicts, values, np.ones(verdicts.shape, bool))
     chosen = verdicts != _NOT_ASSESSABLE
     ecg, rule = np.nonzero(chosen)
     assessed = (
         _rows(ecg_id, rules, verdicts, values, chosen)
-        .append_column("ecg_index", answer["ecg_index"].take(pa.array(ecg)))
+        .append_column("ecg_index", found.ecg_index.take(pa.array(ecg)))
         .append_column("rule", pa.array(rule.astype(np.int32)))
-        .append_column("evidence_text", _texts(rules, values, chosen))
+        .append_column("evidence_text", evidence_texts(rules, values, chosen))
         .append_column("draw", pa.array(_draws(ecg_id, rules)[chosen]))
     )
-    doubts = _matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], len(ecg_id), np.bool_)
-    ecg, code = np.nonzero(doubts)
+    ecg, code = np.nonzero(found.doubts)
     unsure = pa.table(
-        {"ecg_id": ecg_id.take(pa.array(ecg)), "code": _repeated(list(doubted), code.astype(np.int32))},
+        {"ecg_id": ecg_id.take(pa.array(ecg)), "code": _repeated(found.doubted, code.astype(np.int32))},
         schema=pa.schema({"ecg_id": pa.string(), "code": _DICTIONARY}),
     )
     return Decided(everything, assessed, unsure)
@@ -112,7 +143,7 @@ def _repeated(texts: Sequence[str], places: Integers, absent: Bools | None = Non
     return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=absent), pa.array(texts, pa.string()))
 
 
-def _matrix(columns: list[npt.NDArray[np.generic]], n_ecgs: int, kind: type[np.generic]) -> npt.NDArray[np.generic]:
+def _matrix(columns: list[npt.NDArray[Scalar]], n_ecgs: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
     """(n_ecgs, n_columns)."""
     return np.stack(columns, axis=1) if columns else np.empty((n_ecgs, 0), kind)
 
@@ -148,12 +179,14 @@ def _rows(
             "code": _repeated([code for code, _ in rules], rule.astype(np.int32)),
             "criterion": _repeated([rule.id for _, rule in rules], rule.astype(np.int32)),
             "verdict": _repeated(VERDICTS, verdicts[chosen].astype(np.int32)),
-            "evidence": _evidence(rules, values, chosen),
+            "evidence": evidence_lists(rules, values, chosen),
         }
     )
 
 
-def _evidence(rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools) -> pa.ListArray:
+def evidence_lists(
+    rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
+) -> pa.ListArray:
     """The values compared and their limits, as lists, for the chosen of (n_ecgs, n_rules)."""
     limits = [limit for _, rule in rules for limit in rule.limits.values()]
     rule_of_limit = np.array([number for number, (_, rule) in enumerate(rules) for _ in rule.limits], np.int64)
@@ -180,7 +213,7 @@ def _evidence(rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.gen
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def _texts(
+def evidence_texts(
     rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
 ) -> pa.DictionaryArray:
     """Evidence in words for the chosen of (n_ecgs, n_rules), e.g. `PR interval 212 ms (limit > 200 ms)`."""
