@@ -41,6 +41,8 @@ from ecglm.synth.build.tables import (
     keep_simulated,
     make_manifest,
     remove_unfinished,
+    write_findings,
+    write_measurements,
     write_tables,
     write_template_tables,
 )
@@ -146,6 +148,7 @@ def _build_locked(
         measures = MEASURED in source_files.providers and source_files.taken_over is None
         if measures and config.folder is not None:
             waveforms = waveforms_of(source, ecgs_table(source), config.workers, tell)
+        pa.default_memory_pool().release_unused()  # or Arrow keeps it as long as the build runs
     stage = work / "stage"
     stage.mkdir(exist_ok=True)
     job = BlockJob(
@@ -203,6 +206,7 @@ def _build_locked(
                 [t for t in selected if t.id not in skipped],
                 digests,
                 tell,
+                beside=[(write_measurements, stage, blocks, source_files.providers), (write_findings, stage, blocks)],
             )
     with _timed(timings, "finish"):
         remove_unfinished(stage, done)
