@@ -14,14 +14,15 @@ from ecglm.synth.database import LockedConnection, quote_identifier
 from ecglm.synth.findings import decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
+from ecglm.synth.lead_values import LEAD_VALUES
 from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 
-ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons")
+ECG_VIEWS = ("facts", "lead_values", "labels", "negatives", "findings", "comparisons")
 """Views with rows per ECG."""
-KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping")
-"""Views without ECGs."""
+KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping", "gate")
+"""Views without rows per ECG."""
 
 _CERTAINTY_PHRASE = (
     "CASE certainty WHEN 'probable' THEN 'probable ' || name WHEN 'possible' THEN 'possible ' || name"
@@ -48,10 +49,25 @@ _MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # plannin
 _SUPPORT = """
 CREATE TABLE support AS
 SELECT ecg_id, code,
-       CASE WHEN bool_or(role = 'defining' AND verdict = 'not_met') THEN 'contradicted'
-            WHEN bool_or(verdict = 'met') THEN 'met'
+       CASE WHEN bool_or(role = 'defining' AND verdict = 'not_met')
+                OR (exhaustive AND bool_and(verdict = 'not_met')
+                    AND count(*) = any_value(n_criteria)) THEN 'contradicted'
+            WHEN bool_or(verdict = 'met' AND suggests) THEN 'met'
             ELSE 'not_met' END AS support
-FROM findings GROUP BY ecg_id, code
+FROM findings JOIN (SELECT code, criteria_exhaustive AS exhaustive, n_criteria FROM guidelines) USING (code)
+GROUP BY ecg_id, code, exhaustive
+"""
+
+_CONTRADICTIONS = """
+CREATE TABLE contradictions AS
+SELECT ecg_id, code, and_join(list(evidence_text ORDER BY role, criterion)) AS contradiction,
+       array_to_string(list_sort(list(DISTINCT citation)), '; ') AS contradiction_citation,
+       flatten(list(evidence ORDER BY role, criterion)) AS contradiction_evidence
+FROM (SELECT *, bool_or(role = 'defining') OVER (PARTITION BY ecg_id, code) AS some_defining FROM findings
+      WHERE labelled AND verdict = 'not_met' AND evidence_text IS NOT NULL)
+SEMI JOIN (FROM support WHERE support = 'contradicted') USING (ecg_id, code)
+WHERE role = 'defining' OR NOT some_defining
+GROUP BY ecg_id, code
 """
 
 _LABELS = f"""
@@ -60,12 +76,16 @@ SELECT *, {_CERTAINTY_PHRASE} AS certainty_phrase FROM (
     SELECT l.ecg_id, e.ecg_index, l.label_index, l.code, l.likelihood, l.certainty, l.kinds, l.superclass, l.subclass,
            coalesce(g.name, l.code) AS name, coalesce(g.phrase, l.code) AS phrase,
            coalesce(s.support, CASE WHEN g.criteria_text IS NULL THEN 'no_criteria' ELSE 'not_assessable' END)
-               AS support, a.annotation_text
+               AS support, a.annotation_text,
+           [{{'name': 'annotated ' || l.code, 'unit': '%', 'limit': NULL::VARCHAR,
+              'value': CASE WHEN l.certainty NOT IN ('stated', 'unknown') THEN l.likelihood::DOUBLE END}}] AS evidence,
+           c.contradiction, c.contradiction_citation, c.contradiction_evidence
     FROM source_labels l
     JOIN measured_ecgs e USING (ecg_id)
     JOIN annotations a USING (ecg_id)
     LEFT JOIN guidelines g ON g.code = l.code
     LEFT JOIN support s ON s.ecg_id = l.ecg_id AND s.code = l.code
+    LEFT JOIN contradictions c ON c.ecg_id = l.ecg_id AND c.code = l.code
 )
 """
 
@@ -82,12 +102,20 @@ refutations AS (
     SELECT ecg_id, code, arg_min(evidence, criterion) AS evidence, arg_min(evidence_text, criterion) AS evidence_text,
            arg_min(citation, criterion) AS citation
     FROM findings WHERE role = 'defining' AND verdict = 'not_met' GROUP BY ecg_id, code
+),
+suggestions AS (
+    SELECT ecg_id, code, arg_min(evidence, role || criterion) AS suggestion_evidence,
+           arg_min(evidence_text, role || criterion) AS suggestion,
+           arg_min(citation, role || criterion) AS suggestion_citation
+    FROM findings WHERE NOT labelled AND verdict = 'met' AND suggests AND evidence_text IS NOT NULL GROUP BY ecg_id, code
 )
 SELECT n.*, r.code IS NOT NULL AS refuted, coalesce(s.support = 'met', false) AS suggested,
-       r.evidence, r.evidence_text, r.citation, stable_hash(n.ecg_id || ':' || n.code) AS draw
+       r.evidence, r.evidence_text, r.citation, m.suggestion, m.suggestion_citation, m.suggestion_evidence,
+       stable_hash(n.ecg_id || ':' || n.code) AS draw
 FROM candidates n
 LEFT JOIN refutations r ON r.ecg_id = n.ecg_id AND r.code = n.code
 LEFT JOIN support s ON s.ecg_id = n.ecg_id AND s.code = n.code
+LEFT JOIN suggestions m ON s.support = 'met' AND m.ecg_id = n.ecg_id AND m.code = n.code
 WHERE NOT EXISTS (SELECT 1 FROM labels p WHERE p.ecg_id = n.ecg_id AND p.code = n.code)
   AND NOT EXISTS (SELECT 1 FROM labels p JOIN overlapping o ON o.code = n.code AND o.other_code = p.code
                   WHERE p.ecg_id = n.ecg_id)
@@ -145,7 +173,7 @@ WITH stated AS (
            {_kind_text("form", "form")},
            and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
                     FILTER (code <> 'NORM')) AS statements_text,
-           list(code ORDER BY label_index) AS codes,
+           list(code ORDER BY label_index) AS codes, flatten(list(evidence ORDER BY label_index)) AS label_evidence,
            coalesce(list(code ORDER BY label_index) FILTER (certainty IN ('stated', 'certain', 'probable')), [])
                AS firm_codes,
            coalesce(list(DISTINCT superclass ORDER BY superclass) FILTER (superclass IS NOT NULL), []) AS superclasses
@@ -163,7 +191,7 @@ SELECT e.*, a.annotation_text,
     s.form_text, coalesce(s.form_codes, []) AS form_codes,
     coalesce(s.statements_text, CASE WHEN n.normal_assertable THEN 'a normal ECG' END) AS statements_text,
     coalesce(s.codes, []) AS codes, coalesce(s.firm_codes, []) AS firm_codes,
-    coalesce(s.superclasses, []) AS superclasses,
+    coalesce(s.superclasses, []) AS superclasses, s.label_evidence,
     n.ecg_id IS NOT NULL AS labelled_normal, coalesce(n.normal_assertable, false) AS normal_assertable,
     n.normal_exceptions, r.report_text, r.report_problem,
     {", ".join(_leads_text(column) for column in NOISE_COLUMNS)},
@@ -199,7 +227,7 @@ ORDER BY current.ecg_index
 
 
 def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
-    """Views of a block of ECGs that need no other block, each in ECG order: facts, labels, negatives, findings
+    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives, findings
     (those that could be assessed), and `decided` (every criterion, with columns of the canonical `findings`).
 
     Args:
@@ -220,8 +248,8 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         "unsure": decided.unsure,
         **relations,
     }
-    setup = [_MEASURED_ECGS, _SUPPORT, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS]
-    order = {"facts": "", "labels": ", label_index", "negatives": ", code"}
+    setup = [_MEASURED_ECGS, _SUPPORT, _CONTRADICTIONS, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS, LEAD_VALUES]
+    order = {"facts": "", "lead_values": ", lead_number", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {
             name: connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}") for name, then in order.items()
@@ -254,6 +282,7 @@ def _findings(
             "evidence": assessed["evidence"],
             "evidence_text": assessed["evidence_text"],
             **{name: words[name] for name in ("criterion_text", "name", "phrase", "citation", "doi")},
+            "suggests": criteria["suggests"].combine_chunks().take(place.combine_chunks()),
             "labelled": pc.is_valid(label),
             "certainty": labels["certainty"].take(label),
             "annotation_text": annotations["annotation_text"].take(

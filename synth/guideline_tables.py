@@ -25,6 +25,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                 "phrase": guideline.phrase,
                 "kinds": list(guideline.kinds),
                 "definition": guideline.definition,
+                "plain": guideline.plain,
                 "meaning": guideline.meaning,
                 "pitfalls": guideline.pitfalls,
                 "next_steps": guideline.next_steps,
@@ -33,6 +34,8 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                 "criteria_text": "; ".join(rule.text for rule in guideline.rules) or None,
                 "citation_text": "; ".join(guidelines.citation(cite) for cite in guideline.cites),
                 "no_criteria_reason": guideline.no_criteria.reason if guideline.no_criteria else None,
+                "n_criteria": len(guideline.rules),
+                "criteria_exhaustive": guideline.criteria_exhaustive,
                 "absence_unsure": guideline.absence_unsure_when is not None,
             }
         )
@@ -45,6 +48,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                     "phrase": guideline.phrase,
                     "criterion": rule.id,
                     "role": rule.role,
+                    "suggests": rule.suggests,
                     "criterion_text": rule.text,
                     "citation": guidelines.citation(rule.cite),
                     "doi": source.doi or source.url,
@@ -72,6 +76,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                 pa.field(name, pa.string())
                 for name in (
                     "definition",
+                    "plain",
                     "meaning",
                     "pitfalls",
                     "next_steps",
@@ -82,13 +87,15 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                     "no_criteria_reason",
                 )
             ),
+            pa.field("n_criteria", pa.int32()),
+            pa.field("criteria_exhaustive", pa.bool_()),
             pa.field("absence_unsure", pa.bool_()),
         ]
     )
     return {
         "guidelines": pa.Table.from_pylist(texts, schema=texts_schema),
         "guideline_criteria": _text_table(
-            criteria, ("code", "name", "phrase", "criterion", "role", "criterion_text", "citation", "doi")
+            criteria, ("code", "name", "phrase", "criterion", "role", "criterion_text", "citation", "doi"), ("suggests",)
         ),
         "confusions": _text_table(
             confusions, ("code", "name", "phrase", "other_code", "other_name", "other_phrase", "how")
@@ -99,5 +106,6 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     }
 
 
-def _text_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in columns]))
+def _text_table(rows: list[dict[str, Any]], columns: tuple[str, ...], flags: tuple[str, ...] = ()) -> pa.Table:
+    fields = [*((column, pa.string()) for column in columns), *((flag, pa.bool_()) for flag in flags)]
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))

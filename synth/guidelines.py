@@ -63,6 +63,7 @@ class Guideline(Strict):
     kinds: tuple[Literal["diagnostic", "form", "rhythm", "axis", "infarction_stage"], ...]
     synonyms: Synonyms = Synonyms()
     definition: Words
+    plain: Words | None = None
     meaning: Words
     pitfalls: Words
     next_steps: Words | None = None
@@ -70,6 +71,7 @@ class Guideline(Strict):
     overlaps: tuple[Words, ...] = ()
     absence_unsure_when: Words | None = None
     criteria: tuple[Criterion, ...] | Literal["none"]
+    criteria_exhaustive: bool = False
     no_criteria: NoCriteria | None = None
     cites: tuple[Citation, ...] = Field(min_length=1)
     verified: Annotated[str, StringConstraints(pattern=r"^(document|secondary \(.+\)|textbook knowledge)$")]

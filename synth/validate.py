@@ -12,10 +12,11 @@ import pyarrow as pa
 from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import QueryError
-from ecglm.synth.facts import KNOWLEDGE_VIEWS, derive_comparisons, derive_views
+from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, derive_comparisons, derive_views
+from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, Violation, read_guidelines
-from ecglm.synth.schema import LABELS
+from ecglm.synth.schema import GATE, LABELS
 from ecglm.synth.templates import Template, read_templates
 
 _UNSTABLE = re.compile(
@@ -47,7 +48,7 @@ def validate(guidelines_folder: Path | None = None, templates_folder: Path | Non
     templates, problems = read_templates(templates_folder)
     violations = [*violations, *problems]
     if guidelines is not None:
-        with LockedConnection(empty_views(guidelines)) as connection:
+        with LockedConnection(empty_views(guidelines), setup=[DOUBTS]) as connection:
             for template in templates:
                 where = f"templates/{template.header.family}/{template.id}.jinja"
                 violations += [Violation(where, problem) for problem in sql_problems(template, connection)]
@@ -67,7 +68,12 @@ def empty_views(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     views = derive_views(
         empty_measured_ecgs().add_column(0, "ecg_index", pa.array([], pa.int64())), LABELS.empty_table(), guidelines
     )
-    return {**views, "comparisons": derive_comparisons(views["facts"]), **relation_tables(guidelines)}
+    return {
+        **views,
+        "comparisons": derive_comparisons(views["facts"]),
+        **relation_tables(guidelines),
+        "gate": GATE.empty_table(),
+    }
 
 
 @cache
@@ -92,7 +98,7 @@ def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
     ]
     problems += [f"slots: {slot!r} is not a column of the SELECT" for slot in header.slots if slot not in columns]
     facts = tuple(connection.columns("SELECT * FROM facts"))
-    views = ("facts", "labels", "negatives", "findings", "comparisons", *KNOWLEDGE_VIEWS)
+    views = (*ECG_VIEWS, *KNOWLEDGE_VIEWS)
     problems += [
         f"needs: {need!r} is neither a view nor a column of facts"
         for need in header.needs

@@ -19,6 +19,7 @@ from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import CorpusError, ECGLMError
 from ecglm.synth.facts import derive_comparisons, derive_views, merge_measurements
+from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
 from ecglm.synth.measure.dictionary import Measurement, columns_of, measurements
@@ -164,7 +165,12 @@ class _Behind:
         """What templates see of these ECGs, made as a build makes it."""
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
         views = derive_views(merged, self.labels, self.guidelines)
-        return {**views, "comparisons": derive_comparisons(views["facts"]), **relation_tables(self.guidelines)}
+        return {
+            **views,
+            "comparisons": derive_comparisons(views["facts"]),
+            **relation_tables(self.guidelines),
+            "gate": self.corpus.table("gate").to_table(),
+        }
 
 
 @lru_cache(maxsize=2)
@@ -313,7 +319,7 @@ def _difference(behind: _Behind, template: Template | str, pair: Mapping[str, An
     if isinstance(template, str):
         return template
     try:
-        with LockedConnection(behind.views()) as connection:
+        with LockedConnection(behind.views(), setup=[DOUBTS]) as connection:
             register = EcgRegister.of(behind.ecgs)
             for rendered in render_block(template, connection, register, pair["source"]):
                 same = rendered.pairs.filter(pc.equal(rendered.pairs["pair_id"], pair["pair_id"]))

@@ -159,7 +159,7 @@ def _build_locked(
             comparisons_digest, n_comparisons = blocks.write_comparisons()
             knowledge = {
                 name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
-                for name, table in relation_tables(guidelines).items()
+                for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
             }
             ecgs = pa.concat_tables(blocks.parts("ecgs"))
             register = write_arrow(

@@ -16,6 +16,7 @@ import xxhash
 from ecglm.synth.build.used import USED, used_values
 from ecglm.synth.corpus import write_json
 from ecglm.synth.facts import ECG_VIEWS, derive_comparisons, derive_views, merge_measurements
+from ecglm.synth.gate import gate_counts, gate_table
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
@@ -116,6 +117,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
         "signals": digest,
         "n_ecgs": ecgs.num_rows,
         "rows": {name: table.num_rows for name, table in views.items()},
+        "gate": gate_counts(views["labels"], views["negatives"]),
         "known": {name: facts.num_rows - facts[name].null_count for name in facts.column_names},
     }
     write_json(folder / "block.json", note)
@@ -153,6 +155,10 @@ class Blocks:
         """A hash of each view over all blocks."""
         names: Mapping[str, str] = self.notes[0]["digests"] if self.notes else {}
         return {name: _joined(note["digests"][name] for note in self.notes) for name in names}
+
+    def gate(self) -> pa.Table:
+        """The consistency gate of the source."""
+        return gate_table(note["gate"] for note in self.notes)
 
     def signals_digest(self) -> str:
         """A hash of every waveform read."""

@@ -21,6 +21,7 @@ from ecglm.synth.build.workers import RunTasks
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
+from ecglm.synth.gate import DOUBTS
 from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, Template
@@ -77,6 +78,8 @@ def render_all(
 def _render_key(template: Template, digests: dict[str, str], source: str) -> str:
     """A hash of everything a template's files depend on: itself, and the views its SQL names."""
     words = set(_WORD.findall(template.header.sql))
+    if "doubts" in words:
+        words |= {"labels", "gate"}
     used = [f"{name}={digests[name]}" for name in (*ECG_VIEWS, *KNOWLEDGE_VIEWS) if name in words]
     parts = (template.hash, ENGINE_VERSION, SCHEMA_VERSION, source, digests["register"], *used)
     return xxhash.xxh3_128_hexdigest("\x1f".join(parts).encode())
@@ -107,7 +110,7 @@ def _group_connection(work: Path, group: range) -> LockedConnection:
         name: pa.concat_tables(read_arrow(block_folder(work, number) / f"{name}.arrow") for number in group)
         for name in ECG_VIEWS
     }
-    return LockedConnection({**views, **knowledge}, memory_limit="512MB")
+    return LockedConnection({**views, **knowledge}, setup=[DOUBTS], memory_limit="512MB")
 
 
 def forget() -> None:
