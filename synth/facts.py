@@ -14,10 +14,11 @@ from ecglm.synth.database import LockedConnection, quote_identifier
 from ecglm.synth.findings import decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
-from ecglm.synth.lead_values import LEAD_VALUES
+from ecglm.synth.lead_values import LEAD_FINDINGS, LEAD_VALUES
 from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
+from ecglm.synth.steps import STEPS
 
 ECG_VIEWS = ("facts", "lead_values", "labels", "negatives", "findings", "comparisons")
 """Views with rows per ECG."""
@@ -166,6 +167,14 @@ def _kind_text(kind: str, name: str) -> str:
     )
 
 
+_RHYTHM_DOUBTFUL = (
+    "coalesce((list_contains(s.rhythm_codes, 'SR') AND HR__Global > 130)"
+    " OR (len(list_intersect(s.rhythm_codes, ['SR', 'SARRH', 'SBRAD', 'STACH'])) > 0 AND regexp_matches(lower(report),"
+    " 'kein[a-z]* p-?(welle|zacke)|inga p-v|no p wave|knoten|nodal|junctional|vorhofrhythm|atrial rhythm"
+    "|ersatzrhythm|escape')), false)"
+)
+"""Sinus rhythm is stated, but the rate or the report speaks against it."""
+
 _FACTS = f"""
 CREATE TABLE facts AS
 WITH stated AS (
@@ -173,6 +182,8 @@ WITH stated AS (
            {_kind_text("form", "form")},
            and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
                     FILTER (code <> 'NORM')) AS statements_text,
+           and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
+                    FILTER (code <> 'NORM' AND kinds <> ['rhythm'])) AS findings_text,
            list(code ORDER BY label_index) AS codes, flatten(list(evidence ORDER BY label_index)) AS label_evidence,
            coalesce(list(code ORDER BY label_index) FILTER (certainty IN ('stated', 'certain', 'probable')), [])
                AS firm_codes,
@@ -193,7 +204,11 @@ SELECT e.*, a.annotation_text,
     coalesce(s.codes, []) AS codes, coalesce(s.firm_codes, []) AS firm_codes,
     coalesce(s.superclasses, []) AS superclasses, s.label_evidence,
     n.ecg_id IS NOT NULL AS labelled_normal, coalesce(n.normal_assertable, false) AS normal_assertable,
-    n.normal_exceptions, r.report_text, r.report_problem,
+    n.normal_exceptions, {_RHYTHM_DOUBTFUL} AS rhythm_doubtful,
+    CASE WHEN n.normal_assertable THEN 'a normal ECG'
+         WHEN n.ecg_id IS NOT NULL THEN 'a normal ECG by its label, apart from ' || n.normal_exceptions
+         ELSE s.findings_text END AS conclusion_text,
+    r.report_text, r.report_problem,
     {", ".join(_leads_text(column) for column in NOISE_COLUMNS)},
     {" OR ".join(f"{column} IS NOT NULL" for column in NOISE_COLUMNS)} AS has_noise,
     CASE WHEN QRS_AxisFront_Global IS NULL THEN NULL
@@ -204,6 +219,7 @@ SELECT e.*, a.annotation_text,
          WHEN 'ALAD' THEN 'abnormal left axis deviation' WHEN 'RAD' THEN 'rightward axis'
          WHEN 'ARAD' THEN 'abnormal right axis deviation' WHEN 'AXL' THEN 'axis shifted to the left'
          WHEN 'AXR' THEN 'axis shifted to the right' WHEN 'SAG' THEN 'sagittal (S1S2S3) axis' END AS axis_label_words,
+    w.* EXCLUDE (ecg_id), t.* EXCLUDE (ecg_id),
     quantity(HR__Global, '/min') AS rate_text,
     quantity(QRS_AxisFront_Global, '°') AS axis_text,
     quantity(PR_Int_Global, 'ms') AS pr_text,
@@ -212,6 +228,7 @@ SELECT e.*, a.annotation_text,
     quantity(QT_IntBazett_Global, 'ms') AS qtc_text
 FROM measured_ecgs e JOIN annotations a USING (ecg_id)
 LEFT JOIN stated s USING (ecg_id) LEFT JOIN normality n USING (ecg_id) LEFT JOIN reports r USING (report_en)
+LEFT JOIN lead_findings w USING (ecg_id) LEFT JOIN steps t USING (ecg_id)
 """
 
 _COMPARISONS = """
@@ -248,7 +265,7 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         "unsure": decided.unsure,
         **relations,
     }
-    setup = [_MEASURED_ECGS, _SUPPORT, _CONTRADICTIONS, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS, LEAD_VALUES]
+    setup = [_MEASURED_ECGS, _SUPPORT, _CONTRADICTIONS, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", LEAD_VALUES, LEAD_FINDINGS, STEPS, _FACTS]
     order = {"facts": "", "lead_values": ", lead_number", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {

@@ -49,6 +49,11 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                     "criterion": rule.id,
                     "role": rule.role,
                     "suggests": rule.suggests,
+                    "n_limits": len(rule.limits),
+                    "limits": [
+                        {"words": limit.shown_as, "is": limit.is_, "value": limit.value, "unit": limit.unit}
+                        for limit in rule.limits.values()
+                    ],
                     "criterion_text": rule.text,
                     "citation": guidelines.citation(rule.cite),
                     "doi": source.doi or source.url,
@@ -94,9 +99,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     )
     return {
         "guidelines": pa.Table.from_pylist(texts, schema=texts_schema),
-        "guideline_criteria": _text_table(
-            criteria, ("code", "name", "phrase", "criterion", "role", "criterion_text", "citation", "doi"), ("suggests",)
-        ),
+        "guideline_criteria": pa.Table.from_pylist(criteria, schema=_CRITERIA),
         "confusions": _text_table(
             confusions, ("code", "name", "phrase", "other_code", "other_name", "other_phrase", "how")
         ),
@@ -106,6 +109,17 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     }
 
 
-def _text_table(rows: list[dict[str, Any]], columns: tuple[str, ...], flags: tuple[str, ...] = ()) -> pa.Table:
-    fields = [*((column, pa.string()) for column in columns), *((flag, pa.bool_()) for flag in flags)]
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+def _text_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in columns]))
+
+
+_CRITERIA = pa.schema(
+    {
+        **dict.fromkeys(
+            ("code", "name", "phrase", "criterion", "role", "criterion_text", "citation", "doi"), pa.string()
+        ),
+        "suggests": pa.bool_(),
+        "n_limits": pa.int32(),
+        "limits": pa.list_(pa.struct({"words": pa.string(), "is": pa.string(), "value": pa.float64(), "unit": pa.string()})),
+    }
+)

@@ -55,3 +55,25 @@ LEAD_VALUES = (
     + ")"
 )
 """Needs the table `measured_ecgs`."""
+
+
+def _leads_where(condition: str, value: str, name: str) -> str:
+    described = f"lead || ' (' || quantity({value}, 'mV') || ')'"
+    return (
+        f"coalesce(list(lead ORDER BY lead_number) FILTER ({condition}), []) AS {name}_leads,"
+        f" and_join(list({described} ORDER BY lead_number) FILTER ({condition})) AS {name}_text"
+    )
+
+
+LEAD_FINDINGS = f"""
+CREATE TABLE lead_findings AS
+SELECT ecg_id,
+    {_leads_where("lead <> 'aVR' AND q_ms >= 30 AND q_mv <= -0.1", "q_mv", "q")},
+    {_leads_where("lead <> 'aVR' AND st_mv >= 0.1", "st_mv", "st_raised")},
+    {_leads_where("lead <> 'aVR' AND st_mv <= -0.05", "st_mv", "st_lowered")},
+    {_leads_where("lead <> 'aVR' AND t_mv <= -0.1", "t_mv", "t_inverted")},
+    count(q_ms + q_mv + st_mv + t_mv) = 12 AND bool_and(qrs_quality IS NULL OR qrs_quality >= 2)
+    AND bool_and(t_quality IS NULL OR t_quality >= 2 OR abs(t_mv) < 0.08) AS leads_measured
+FROM lead_values GROUP BY ecg_id
+"""
+"""What all twelve leads show together; of use where `leads_measured`. Needs the table `lead_values`."""
