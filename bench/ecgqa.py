@@ -7,24 +7,21 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ecglm.synth.errors import TaskError
+from ecglm.synth.sources.ecgqa import open_copy
 
 SIZES = {"train": 267_539, "valid": 64_663, "test": 82_146}
 """Questions of each split of version 1.0.2; the n-th has sample id n."""
 SHARD = 10_000
 OPTIONS_FILE = "answers_for_each_template.csv"
 _QUESTIONS = re.compile(r"^(?P<base>.*?)(?P<wording>template|paraphrased)/(?P<split>train|valid|test)/[^/]+\.json$")
-_MAX_BYTES = 512 * 2**20
-_MAX_DEPTH = 7
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "sample_id": int,
     "template_id": int,
@@ -155,14 +152,7 @@ def open_ecgqa(root: Path) -> EcgQa:
     Raises:
         TaskError: nothing of the kind is there, or more than one copy.
     """
-    if not root.exists():
-        raise TaskError(f"{root}: no such folder or file; give the folder of ECG-QA (it holds ecgqa/ptbxl)")
-    files = _zip_files(root) if root.is_file() else _folder_files(root)
-    where = str(root)
-    if not _bases(files) and root.is_dir():
-        archives = [path for path in sorted(root.glob("*.zip")) if _bases(_zip_files(path))]
-        if len(archives) == 1:
-            files, where = _zip_files(archives[0]), str(archives[0])
+    where, files = open_copy(root, lambda name: bool(_bases((name,))))
     bases = _bases(files)
     if not bases:
         raise TaskError(
@@ -175,39 +165,7 @@ def open_ecgqa(root: Path) -> EcgQa:
     return EcgQa(where, bases.pop(), files)
 
 
-def _bases(files: Mapping[str, Any]) -> set[str]:
+def _bases(files: Iterable[str]) -> set[str]:
     """Where question files of the PTB-XL version are; those of the MIMIC-IV-ECG version are another dataset."""
     matches = [match for name in files if (match := _QUESTIONS.match(name))]
     return {match["base"] for match in matches if "mimic" not in match["base"].lower()}
-
-
-def _folder_files(root: Path) -> dict[str, Callable[[], bytes]]:
-    files: dict[str, Callable[[], bytes]] = {}
-    for folder, below, names in os.walk(root):
-        here = Path(folder).relative_to(root)
-        if len(here.parts) >= _MAX_DEPTH:
-            below.clear()
-        for name in names:
-            if name.endswith((".json", ".csv", ".tsv")):
-                files[(here / name).as_posix()] = (Path(folder) / name).read_bytes
-    return files
-
-
-def _zip_files(path: Path) -> dict[str, Callable[[], bytes]]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise TaskError(f"{path}: not a zip archive that can be read ({error}); download it again") from error
-
-    def reader(info: zipfile.ZipInfo) -> Callable[[], bytes]:
-        def read() -> bytes:
-            if info.file_size > _MAX_BYTES:
-                raise TaskError(f"{path}: {info.filename}: {info.file_size} bytes, expected at most {_MAX_BYTES}")
-            try:
-                return archive.read(info)
-            except (zipfile.BadZipFile, OSError, RuntimeError) as error:
-                raise TaskError(f"{path}: {info.filename}: damaged ({error}); download it again") from error
-
-        return read
-
-    return {info.filename: reader(info) for info in archive.infolist() if not info.is_dir()}

@@ -99,7 +99,17 @@ def build_command(
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated ECGs. [default: 1]")] = None,
     out: Annotated[Path | None, typer.Option(help="Corpus folder. [default: corpus]")] = None,
     limit: Limit = None,
-    families: Annotated[str | None, typer.Option(help="Only these template families, separated by commas.")] = None,
+    families: Annotated[
+        str | None,
+        typer.Option(help="Only these template families, separated by commas. [default: all but ecgqa]"),
+    ] = None,
+    ecgqa: Annotated[
+        Path | None, typer.Option(help="Copy of ECG-QA, for family ecgqa: its lists of train, valid and test ECGs.")
+    ] = None,
+    exclude_ecgqa_test: Annotated[
+        Path | None,
+        typer.Option(help="Copy of ECG-QA: leave every ECG of its test patients out of the training split."),
+    ] = None,
     sampling_hz: SamplingHz = None,
     guidelines: GuidelineFolder = None,
     templates: TemplateFolder = None,
@@ -123,6 +133,8 @@ def build_command(
         "out": out,
         "limit": limit,
         "families": _words(families),
+        "ecgqa": ecgqa,
+        "exclude_ecgqa_test": exclude_ecgqa_test,
         "sampling_hz": sampling_hz,
         "guidelines": guidelines,
         "templates": templates,
@@ -388,24 +400,47 @@ def plot_command(
 @app.command("export")
 def export_command(
     corpus: CorpusFolder,
-    out: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
-    output_format: Annotated[str, typer.Option("--format", help="chat | sharegpt | alpaca")] = "chat",
+    out: Annotated[Path, typer.Option(help="JSON Lines file to write; with ecgqa a folder.")],
+    output_format: Annotated[str, typer.Option("--format", help="chat | sharegpt | alpaca | ecgqa")] = "chat",
     split: Annotated[str | None, typer.Option(help="Only this split: train | validation | test.")] = None,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="With ecgqa: most questions of one split. [default: 80000]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the pairs as JSON Lines for a training framework."""
+    """Write the pairs as JSON Lines for a training framework, or questions in the layout of ECG-QA."""
     from ecglm.synth.corpus import Corpus
     from ecglm.synth.export import FORMATS, export
     from ecglm.synth.schema import SPLITS
 
+    if output_format == "ecgqa":
+        if split is not None:
+            raise typer.BadParameter("ECG-QA has splits of its own; leave it out", param_hint="--split")
+        _export_ecgqa(corpus, out, questions, as_json)
+        return
+    if questions is not None:
+        raise typer.BadParameter("goes with --format ecgqa", param_hint="--questions")
     if output_format not in FORMATS:
-        raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+        raise typer.BadParameter(f"{output_format!r} is not one of {', '.join(FORMATS)}, ecgqa", param_hint="--format")
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}", param_hint="--split")
     with progress_bar() as progress:
         rows = export(Corpus.open(corpus), output_format, out, split, progress=progress)
     content = {"out": str(out), "format": output_format, "pairs": rows}
     print_json(content) if as_json else print(f"{rows} pairs in {out}")
+
+
+def _export_ecgqa(corpus: Path, out: Path, questions: int | None, as_json: bool) -> None:
+    from ecglm.synth.corpus import Corpus
+    from ecglm.synth.export_ecgqa import QUESTIONS, export_ecgqa
+
+    content = export_ecgqa(Corpus.open(corpus), out, questions or QUESTIONS)
+    if as_json:
+        print_json(content)
+        return
+    told = ", ".join(f"{split} {count:,}" for split, count in content["questions"].items())
+    print(f"{content['out']}: {told} questions")
+    print(f"  {content['not_in_one_list']:,} pairs left out: no list, or no one list, names their ECGs")
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

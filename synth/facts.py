@@ -20,9 +20,11 @@ from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 from ecglm.synth.steps import STEPS
 
-ECG_VIEWS = ("facts", "lead_values", "labels", "negatives", "findings", "comparisons")
+ECG_VIEWS = ("facts", "lead_values", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
 """Views with rows per ECG."""
-KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping", "gate")
+ACROSS_BLOCKS = ("comparisons", "ecgqa_compared")
+"""Views of two ECGs, which may be of two blocks."""
+KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping", "ecgqa_statements", "gate")
 """Views without rows per ECG."""
 
 _CERTAINTY_PHRASE = (

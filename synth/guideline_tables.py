@@ -6,11 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from ecglm.synth.ecgqa import ecgqa_statements
 from ecglm.synth.guidelines import GuidelineSet
 
 
 def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
-    """Guideline knowledge as tables for SQL: guidelines, guideline_criteria, confusions, overlapping."""
+    """Knowledge as tables for SQL: guidelines, guideline_criteria, confusions, overlapping, ecgqa_statements."""
     texts: list[dict[str, Any]] = []
     criteria: list[dict[str, Any]] = []
     confusions: list[dict[str, Any]] = []
@@ -106,6 +107,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
         "overlapping": _text_table(
             [{"code": code, "other_code": other} for code, other in sorted(overlaps)], ("code", "other_code")
         ),
+        "ecgqa_statements": ecgqa_statements(guidelines),
     }
 
 

@@ -32,7 +32,10 @@ FAMILIES = (
     "counterfactual",
     "explanation",
     "refusal",
+    "ecgqa",
 )
+DEFAULT_FAMILIES = FAMILIES[:-1]
+"""Families built unless others are named: the words and answers of ECG-QA are its own."""
 
 _text = pa.string()
 _texts = pa.list_(pa.string())
@@ -213,7 +216,21 @@ SNOMED_MAPPING = pa.schema(
     }
 )
 
-OPTIONAL_TABLES = {"statements": STATEMENTS, "snomed": SNOMED, "snomed_mapping": SNOMED_MAPPING}
+ECGQA_ECGS = pa.schema(
+    {
+        "ecg_id": _text,
+        "ecgqa_split": _word,  # train | valid | test, as ECG-QA lists it; null for other ECGs of its test patients
+        "of_test_patient": _flag,  # ECG-QA has an ECG of this patient in its test list
+        "excluded": _flag,  # left out of the training split for that reason
+    }
+)
+
+OPTIONAL_TABLES = {
+    "statements": STATEMENTS,
+    "snomed": SNOMED,
+    "snomed_mapping": SNOMED_MAPPING,
+    "ecgqa_ecgs": ECGQA_ECGS,
+}
 """Tables that are in a corpus only if a source brings them."""
 
 

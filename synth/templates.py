@@ -60,6 +60,27 @@ class Vocabulary(BaseModel):
     answers: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(min_length=1)
 
 
+class EcgQaQuestion(BaseModel):
+    """Which of ECG-QA's question templates a file asks in its own words."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    template: int = Field(ge=1, le=70)
+    question_type: Literal[
+        "single-verify",
+        "single-choose",
+        "single-query",
+        "comparison_consecutive-verify",
+        "comparison_consecutive-query",
+        "comparison_irrelevant-verify",
+        "comparison_irrelevant-query",
+    ]
+    attribute_type: Literal[
+        "scp_code", "heart_axis", "stage_of_infarction", "noise", "extra_systole", "numeric_feature"
+    ]
+    answers: Annotated[str, StringConstraints(pattern=r"^(our reading|verified n=[1-9][0-9]*)$")]
+    """Whether official answers were at hand to compare ours with, and how many."""
+
+
 class Header(BaseModel):
     """The front matter of a template file."""
 
@@ -73,6 +94,7 @@ class Header(BaseModel):
     slots: tuple[str, ...] = ()
     answers: str
     cap_per_ecg: int | None = Field(default=None, ge=1)
+    ecgqa: EcgQaQuestion | None = None
     language: Literal["en"] = "en"
     sql: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
+from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import QueryError
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, derive_comparisons, derive_views
 from ecglm.synth.gate import DOUBTS
@@ -68,12 +69,9 @@ def empty_views(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     views = derive_views(
         empty_measured_ecgs().add_column(0, "ecg_index", pa.array([], pa.int64())), LABELS.empty_table(), guidelines
     )
-    return {
-        **views,
-        "comparisons": derive_comparisons(views["facts"]),
-        **relation_tables(guidelines),
-        "gate": GATE.empty_table(),
-    }
+    ecgqa = derive_ecgqa(views["facts"], views["labels"], guidelines, None)
+    pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
+    return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(guidelines), "gate": GATE.empty_table()}
 
 
 @cache
@@ -110,6 +108,8 @@ def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
         ]
     elif not {"ecg_id", "ecg_ids"} & set(columns):
         problems.append("the SELECT returns neither ecg_id nor ecg_ids")
+    if (header.family == "ecgqa") != (header.ecgqa is not None):
+        problems.append("ecgqa: templates of family ecgqa, and no others, say which question of ECG-QA they ask")
     if header.answers != "free" and "answers" not in columns:
         problems.append(f"answers: {header.answers}, but the SELECT has no column answers")
     if header.answers == "options" and "options" not in columns:

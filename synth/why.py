@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
+from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import CorpusError, ECGLMError
 from ecglm.synth.facts import derive_comparisons, derive_views, merge_measurements
 from ecglm.synth.gate import DOUBTS
@@ -131,6 +132,7 @@ class _Behind:
 
     def __init__(self, corpus: Corpus, pair: Mapping[str, Any]) -> None:
         self.corpus = corpus
+        self.is_listed = "ecgqa_ecgs" in corpus.optional_tables
         ids = corpus.table("ecgs").to_table(columns=["ecg_id", "previous_ecg_id"])
         index = {ecg_id: number for number, ecg_id in enumerate(ids["ecg_id"].to_pylist())}
         before = dict(zip(ids["ecg_id"].to_pylist(), ids["previous_ecg_id"].to_pylist(), strict=True))
@@ -165,12 +167,11 @@ class _Behind:
         """What templates see of these ECGs, made as a build makes it."""
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
         views = derive_views(merged, self.labels, self.guidelines)
-        return {
-            **views,
-            "comparisons": derive_comparisons(views["facts"]),
-            **relation_tables(self.guidelines),
-            "gate": self.corpus.table("gate").to_table(),
-        }
+        listed = self._rows("ecgqa_ecgs", self.ecgs["ecg_id"].to_pylist()) if self.is_listed else None
+        ecgqa = derive_ecgqa(views["facts"], views["labels"], self.guidelines, listed)
+        pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
+        gate = self.corpus.table("gate").to_table()
+        return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(self.guidelines), "gate": gate}
 
 
 @lru_cache(maxsize=2)
@@ -288,7 +289,7 @@ def _template(corpus: Corpus, pair: Mapping[str, Any]) -> tuple[Template | str, 
     row = rows[0]
     where = f"templates/{row['family']}/{row['template_id']}.jinja"
     wording |= {"file": where, "version": row["version"]}
-    template, violations = parse_template(row["text"], where, _vocabularies(row, where))
+    template, violations = parse_template(row["text"], where, kept_vocabularies(row, where))
     if template is None:
         return f"{where} can no longer be read: {violations[0].message}", wording
     for turn, choice in zip(template.turns, map(int, pair["variant"].split(".")), strict=True):
@@ -306,7 +307,8 @@ def _template(corpus: Corpus, pair: Mapping[str, Any]) -> tuple[Template | str, 
     return template, wording
 
 
-def _vocabularies(row: Mapping[str, Any], where: str) -> dict[str, Vocabulary]:
+def kept_vocabularies(row: Mapping[str, Any], where: str) -> dict[str, Vocabulary]:
+    """The vocabulary of a row of the table `templates`, by its name."""
     header = re.match(r"---\n(.*?\n)---\n", row["text"], flags=re.DOTALL)
     if not row["vocabulary"] or header is None:
         return {}

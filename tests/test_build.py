@@ -17,7 +17,7 @@ import pytest
 from ecglm.synth.build import BuildConfig, build, plan, read_config
 from ecglm.synth.corpus import BUILD_LOG, Corpus
 from ecglm.synth.errors import CorpusError, DefinitionError
-from ecglm.synth.schema import FAMILIES, SPLIT_OF_FOLD
+from ecglm.synth.schema import DEFAULT_FAMILIES, SPLIT_OF_FOLD
 
 SYNTH = [sys.executable, "-c", "from ecglm.synth.cli import main; main()"]
 FEW = ("verify", "measurement", "knowledge")
@@ -172,7 +172,7 @@ def test_two_builds_into_one_folder_at_once(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_with_130_and_the_next_build_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "corpus"
-    command = [*SYNTH, "build", "--simulated", "400", "--families", ",".join(FAMILIES), "--out", str(out)]
+    command = [*SYNTH, "build", "--simulated", "400", "--families", ",".join(DEFAULT_FAMILIES), "--out", str(out)]
     process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(2.5)
     os.killpg(process.pid, signal.SIGINT)

@@ -19,13 +19,14 @@ from ecglm.synth.build.blocks import (
     block_done,
     block_ranges,
     prepare_block,
-    read_arrow,
     write_arrow,
 )
 from ecglm.synth.build.config import BuildConfig, read_config
 from ecglm.synth.build.inputs import (
+    ecgs_table,
     input_stamp,
     is_up_to_date,
+    n_excluded,
     open_source,
     previous_corpus,
     source_root,
@@ -93,7 +94,15 @@ def plan(config: BuildConfig) -> Plan:
         return Plan("simulated", ecgs, 0, chosen, len(guidelines.by_code), up_to_date)
     source = open_source(config, config.folder)
     ecgs = source.ecgs.select("ecg_id").collect().height
-    return Plan(source.name, ecgs, source.rejected.collect().height, chosen, len(guidelines.by_code), up_to_date)
+    left_out = n_excluded(config, source)
+    return Plan(
+        source.name,
+        ecgs - left_out,
+        source.rejected.collect().height + left_out,
+        chosen,
+        len(guidelines.by_code),
+        up_to_date,
+    )
 
 
 def build(config: BuildConfig, progress: Progress | None = None) -> BuildResult:
@@ -136,7 +145,7 @@ def _build_locked(
         waveforms: Waveforms = waveform_files(source)
         measures = MEASURED in source_files.providers and source_files.taken_over is None
         if measures and config.folder is not None:
-            waveforms = waveforms_of(source, read_arrow(work / "ecgs.arrow"), config.workers, tell)
+            waveforms = waveforms_of(source, ecgs_table(source), config.workers, tell)
     stage = work / "stage"
     stage.mkdir(exist_ok=True)
     job = BlockJob(
@@ -146,6 +155,7 @@ def _build_locked(
         guidelines=config.guidelines,
         providers=source_files.providers,
         taken_over=source_files.taken_over is not None,
+        ecgqa="ecgqa" in config.families,
     )
     ranges = block_ranges(source_files.n_ecgs)
     selected = [template for template in templates if template.header.family in config.families]
@@ -157,6 +167,7 @@ def _build_locked(
             if not sum(note["n_ecgs"] for note in blocks.notes):
                 raise SourceError(f"{root}: no ECG has a usable waveform; see the messages above or run with --limit 5")
             comparisons_digest, n_comparisons = blocks.write_comparisons()
+            compared_digest, n_compared = blocks.write_compared()
             knowledge = {
                 name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
                 for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
@@ -171,9 +182,11 @@ def _build_locked(
             **blocks.digests(),
             **knowledge,
             "comparisons": comparisons_digest,
+            "ecgqa_compared": compared_digest,
             "register": register,
         }
-        available = {name for name, rows in {**blocks.rows(), "comparisons": n_comparisons}.items() if rows}
+        compared = {"comparisons": n_comparisons, "ecgqa_compared": n_compared}
+        available = {name for name, rows in {**blocks.rows(), **compared}.items() if rows}
         available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
         skipped = {
             t.id: f"needs {', '.join(sorted(set(t.header.needs) - available))}"

@@ -15,13 +15,16 @@ import xxhash
 
 from ecglm.synth.build.used import USED, used_values
 from ecglm.synth.corpus import write_json
-from ecglm.synth.facts import ECG_VIEWS, derive_comparisons, derive_views, merge_measurements
+from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
+from ecglm.synth.facts import ACROSS_BLOCKS, ECG_VIEWS, derive_comparisons, derive_views, merge_measurements
 from ecglm.synth.gate import gate_counts, gate_table
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
 BLOCK_ECGS = 4096
+ECGQA_LISTS = "ecgqa_ecgs.arrow"
+"""In the work folder, where lists of ECG-QA were given."""
 MEASURED = "measured"
 """The provider that takes its values from the waveforms."""
 
@@ -57,6 +60,8 @@ class BlockJob:
     """In order of preference; values of all but `measured` are in providers/<name>.arrow."""
     taken_over: bool
     """Whether `measured` values are in providers/measured.arrow too, instead of only in the waveforms."""
+    ecgqa: bool
+    """Whether ECG-QA's questions are asked: else its views stay empty."""
 
 
 def block_folder(work: Path, number: int) -> Path:
@@ -105,6 +110,14 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     merged = merge_measurements(ecgs, list(providers.items()), ecg_index)
     used = used_values(ecgs, list(providers.items()))
     views = derive_views(merged, labels, guidelines_of_worker(job.guidelines))
+    asked = slice(None) if job.ecgqa else slice(0, 0)
+    listed = job.work / ECGQA_LISTS
+    views["ecgqa"] = derive_ecgqa(
+        views["facts"][asked],
+        views["labels"][asked],
+        guidelines_of_worker(job.guidelines),
+        read_arrow(listed) if listed.is_file() else None,
+    )
     digests = {name: write_arrow(folder / f"{name}.arrow", table) for name, table in views.items()}
     write_arrow(folder / "ecgs.arrow", ecgs)
     write_arrow(folder / "source_labels.arrow", labels)
@@ -144,7 +157,7 @@ class Blocks:
 
     def rows(self) -> dict[str, int]:
         """Rows of each view that has rows per ECG, comparisons left out."""
-        return {name: sum(note["rows"][name] for note in self.notes) for name in ECG_VIEWS if name != "comparisons"}
+        return {name: sum(note["rows"][name] for note in self.notes) for name in ECG_VIEWS if name not in ACROSS_BLOCKS}
 
     def known(self) -> dict[str, int]:
         """How many ECGs have a value in each column of facts."""
@@ -172,13 +185,19 @@ class Blocks:
             linked.update(later["ecg_id"].to_pylist(), later["previous_ecg_id"].to_pylist())
         wanted = pa.array(sorted(linked), pa.string())
         chosen = [facts.filter(pc.is_in(facts["ecg_id"], value_set=wanted)) for facts in self.parts("facts")]
-        comparisons = derive_comparisons(pa.concat_tables(chosen))
+        return self._write_view("comparisons", derive_comparisons(pa.concat_tables(chosen)))
+
+    def write_compared(self) -> tuple[str, int]:
+        """Pairs ECGs as ECG-QA does, across blocks; hash and rows of the view, left in the block of the second ECG."""
+        return self._write_view("ecgqa_compared", derive_compared(pa.concat_tables(self.parts("ecgqa"))))
+
+    def _write_view(self, name: str, view: pa.Table) -> tuple[str, int]:
         digest = ""
         for number in self.numbers:
             ids = read_arrow(block_folder(self.work, number) / "ecgs.arrow")["ecg_id"].combine_chunks()
-            part = comparisons.filter(pc.is_in(comparisons["ecg_id"], value_set=ids))
-            digest = _joined([digest, write_arrow(block_folder(self.work, number) / "comparisons.arrow", part)])
-        return digest, comparisons.num_rows
+            part = view.filter(pc.is_in(view["ecg_id"], value_set=ids))
+            digest = _joined([digest, write_arrow(block_folder(self.work, number) / f"{name}.arrow", part)])
+        return digest, view.num_rows
 
 
 def _joined(hashes: Any) -> str:

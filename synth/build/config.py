@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ecglm.synth.errors import DefinitionError
-from ecglm.synth.schema import FAMILIES
+from ecglm.synth.schema import DEFAULT_FAMILIES, FAMILIES
 from ecglm.synth.yaml_files import read_yaml
 
 
@@ -61,7 +61,9 @@ class BuildConfig(SourceConfig):
     providers: tuple[str, ...] | None = None
     guidelines: Path | None = None
     templates: Path | None = None
-    families: tuple[Literal[FAMILIES], ...] = FAMILIES  # type: ignore[valid-type]
+    families: tuple[Literal[FAMILIES], ...] = DEFAULT_FAMILIES  # type: ignore[valid-type]
+    ecgqa: Path | None = None
+    exclude_ecgqa_test: Path | None = None
     out: Path = Path("corpus")
 
     @model_validator(mode="after")
@@ -69,6 +71,19 @@ class BuildConfig(SourceConfig):
         if not self.families:
             raise ValueError(f"families: name at least one of {', '.join(FAMILIES)}")
         return self
+
+    @model_validator(mode="after")
+    def _one_ecgqa(self) -> BuildConfig:
+        if self.ecgqa_folder is not None and self.ptbxl is None:
+            raise ValueError("ecgqa, exclude_ecgqa_test: their lists name ECGs of PTB-XL; give its folder with ptbxl")
+        if self.ecgqa and self.exclude_ecgqa_test and self.ecgqa.absolute() != self.exclude_ecgqa_test.absolute():
+            raise ValueError("ecgqa and exclude_ecgqa_test: give the same copy of ECG-QA")
+        return self
+
+    @property
+    def ecgqa_folder(self) -> Path | None:
+        """The copy of ECG-QA whose lists of ECGs are read."""
+        return self.exclude_ecgqa_test or self.ecgqa
 
 
 Config = TypeVar("Config", bound=SourceConfig)

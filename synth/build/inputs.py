@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -14,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecglm.synth.build.blocks import MEASURED, blocks_digest, write_arrow
+from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest, write_arrow
 from ecglm.synth.build.config import BuildConfig, SourceConfig
 from ecglm.synth.build.extras import Extras, chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
@@ -23,8 +25,10 @@ from ecglm.synth.errors import CorpusError
 from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION
 from ecglm.synth.measure.ecgs import WaveformFiles
+from ecglm.synth.measure.table import MeasuredTable
 from ecglm.synth.schema import ECGS, LABELS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.sources import Source
+from ecglm.synth.sources.ecgqa import ATTRIBUTION, read_lists, rejections
 from ecglm.synth.templates import ENGINE_VERSION
 
 if TYPE_CHECKING:
@@ -106,21 +110,40 @@ def write_source(
     """Writes the tables of a source where workers find them, and those of the folders given with it."""
     from ecglm.synth.sources import signal_stamp
 
-    ecgs = ecgs_table(source)
+    every_ecg = ecgs_table(source)
+    extras = read_extras(config.ptbxl_plus, source)
+    ecgs, left_out = every_ecg, REJECTED.empty_table()
+    if config.ecgqa_folder is not None:
+        listed, lists = _ecgqa_lists(config, every_ecg)
+        excluded = pc.is_in(every_ecg["ecg_id"], listed.filter(listed["excluded"])["ecg_id"].combine_chunks())
+        ecgs, left_out = every_ecg.filter(pc.invert(excluded)), rejections(every_ecg.filter(excluded))
+        extras = dataclasses.replace(
+            extras,
+            tables={**extras.tables, "ecgqa_ecgs": listed},
+            fingerprint={**extras.fingerprint, **{f"ecgqa/{name}": digest for name, digest in lists.items()}},
+            attribution=(*extras.attribution, ATTRIBUTION),
+        )
+        write_arrow(work / ECGQA_LISTS, listed)
     labels = source.labels.collect().to_arrow().select(LABELS.names).cast(LABELS)
+    labels = labels.filter(pc.is_in(labels["ecg_id"], ecgs["ecg_id"].combine_chunks()))
     write_arrow(work / "ecgs.arrow", ecgs)
     write_arrow(work / "labels.arrow", labels)
-    extras = read_extras(config.ptbxl_plus, source)
     rejected = source.rejected.collect().to_arrow().select(REJECTED.names).cast(REJECTED)
-    write_arrow(work / "source_rejected.arrow", pa.concat_tables([rejected, extras.rejected]))
+    write_arrow(work / "source_rejected.arrow", pa.concat_tables([rejected, extras.rejected, left_out]))
     providers = chosen_providers(config.providers, [*source.providers], [*extras.providers])
     for name, frame in {**source.providers, **extras.providers}.items():
         if name in providers:
             write_arrow(work / "providers" / f"{name}.arrow", _in_order_of(ecgs, frame))
     if MEASURED not in providers:
         return SourceFiles(ecgs.num_rows, providers, "", None, extras)
-    stamp = f"{MEASURED_VERSION} {signal_stamp(source)} {ids_digest(ecgs)}"
-    taken_over = _measured_before(source, ecgs, stamp, extras, previous, tell)
+    signals = f"{MEASURED_VERSION} {signal_stamp(source)}"
+    stamp = f"{signals} {ids_digest(ecgs)}"
+    taken_over: TakenOver | None
+    if extras.measured is not None:
+        unchanged = extras.measured.log().get("signals_stamp") == f"{signals} {ids_digest(every_ecg)}"
+        taken_over = _measured_in_table(source, ecgs, extras.measured, unchanged, tell)
+    else:
+        taken_over = _measured_by_build(stamp, previous)
     if taken_over is not None:
         write_arrow(work / "providers" / f"{MEASURED}.arrow", taken_over.values)
     return SourceFiles(ecgs.num_rows, providers, stamp, taken_over, extras)
@@ -143,18 +166,32 @@ def _in_order_of(ecgs: pa.Table, frame: pl.LazyFrame) -> pa.Table:
     return table.take(places.drop_null())
 
 
-def _measured_before(
-    source: Source, ecgs: pa.Table, stamp: str, extras: Extras, previous: Corpus | None, tell: Progress
-) -> TakenOver | None:
+def _ecgqa_lists(config: BuildConfig, ecgs: pa.Table) -> tuple[pa.Table, Mapping[str, str]]:
+    """`ECGQA_ECGS` of these ECGs, and the hashes of the files it is read from."""
+    lists = read_lists(config.ecgqa_folder or Path())
+    return lists.table(ecgs, exclude_test=config.exclude_ecgqa_test is not None), lists.fingerprint
+
+
+def n_excluded(config: BuildConfig, source: Source) -> int:
+    """How many ECGs are left out because ECG-QA tests on their patients."""
+    if config.exclude_ecgqa_test is None:
+        return 0
+    listed, _ = _ecgqa_lists(config, ecgs_table(source))
+    return int(pc.sum(listed["excluded"]).as_py() or 0)
+
+
+def _measured_in_table(
+    source: Source, ecgs: pa.Table, measured: MeasuredTable, unchanged: bool, tell: Progress
+) -> TakenOver:
     ids = ecgs["ecg_id"].combine_chunks()
-    if extras.measured is not None:
-        unchanged = extras.measured.log().get("signals_stamp") == stamp
-        compared = stepper(tell, "comparing waveforms", ecgs.num_rows)
-        files = None if unchanged else waveform_files(source)
-        checksums = extras.measured.checksums_of(source.name, ecgs, files, compared)
-        values = extras.measured.values()
-        values = values.filter(pc.is_in(values["ecg_id"], value_set=ids))
-        return TakenOver(values, extras.measured.rejected(ids), blocks_digest(checksums))
+    compared = stepper(tell, "comparing waveforms", ecgs.num_rows)
+    checksums = measured.checksums_of(source.name, ecgs, None if unchanged else waveform_files(source), compared)
+    values = measured.values()
+    values = values.filter(pc.is_in(values["ecg_id"], value_set=ids))
+    return TakenOver(values, measured.rejected(ids), blocks_digest(checksums))
+
+
+def _measured_by_build(stamp: str, previous: Corpus | None) -> TakenOver | None:
     if previous is None or build_log(previous.root).get("signals_stamp") != stamp:
         return None
     rows = previous.table("measurements").to_table(filter=pc.field("provider") == MEASURED)
@@ -188,6 +225,7 @@ def input_stamp(config: BuildConfig) -> str | None:
     parts = [
         source,
         *sorted(config.families),
+        f"ecgqa {_ecgqa_stamp(config)}",
         *(f"ptbxl_plus {folder_stamp(folder) if folder.is_dir() else None}" for folder in config.ptbxl_plus),
         f"providers {config.providers}",
         _definitions_stamp("ecglm.guidelines", config.guidelines),
@@ -198,6 +236,13 @@ def input_stamp(config: BuildConfig) -> str | None:
         json.dumps(versions(), sort_keys=True),
     ]
     return xxhash.xxh3_128_hexdigest("\x1f".join(parts).encode())
+
+
+def _ecgqa_stamp(config: BuildConfig) -> str | None:
+    """A hash of the lists of ECG-QA, and whether its test patients are left out."""
+    if config.ecgqa_folder is None:
+        return None
+    return f"{sorted(read_lists(config.ecgqa_folder).fingerprint.items())} {config.exclude_ecgqa_test is not None}"
 
 
 def source_stamp(config: SourceConfig) -> str | None:

@@ -171,6 +171,7 @@ def make_manifest(
             "limit": config.limit,
             "sampling_hz": config.sampling_hz,
             "families": sorted(config.families),
+            **({"exclude_ecgqa_test": config.exclude_ecgqa_test is not None} if config.ecgqa_folder else {}),
             "providers": list(source_files.providers),
             **({"splits": list(config.splits)} if config.wfdb is not None else {}),
             **({"simulated": config.simulated, "seed": config.seed} if config.folder is None else {}),

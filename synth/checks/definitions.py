@@ -9,6 +9,7 @@ from typing import Literal
 
 from ecglm.synth.corpus import TABLES
 from ecglm.synth.errors import DefinitionError
+from ecglm.synth.schema import OPTIONAL_TABLES
 from ecglm.synth.yaml_files import read_yaml
 
 MEANINGS = (
@@ -29,7 +30,7 @@ _HEADER_LINE = re.compile(r"-- (description|severity|scope|needs): (.+)")
 _SEVERITIES = ("error", "warning")
 _SCOPES = ("pair", "corpus")
 _DERIVED = ("pair_keys", "texts", "messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
-_KNOWN_NEEDS = frozenset((*TABLES, *_DERIVED))
+_KNOWN_NEEDS = frozenset((*TABLES, *OPTIONAL_TABLES, *_DERIVED))
 
 
 @dataclass(frozen=True)

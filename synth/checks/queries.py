@@ -16,7 +16,7 @@ from ecglm.synth.corpus import Corpus
 from ecglm.synth.database import LockedConnection, quote_identifier, quote_text
 from ecglm.synth.errors import DefinitionError, QueryError
 from ecglm.synth.measure.dictionary import measurements
-from ecglm.synth.schema import PAIRS
+from ecglm.synth.schema import OPTIONAL_TABLES, PAIRS
 
 _TIMEOUT_S = 600.0
 _MEMORY_MB = 512
@@ -87,7 +87,8 @@ def run_sql(corpus: Corpus, checks: Sequence[Check], progress: Progress | None) 
 
 
 def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
-    tables: dict[str, Any] = dict(corpus.tables())
+    tables: dict[str, Any] = {name: schema.empty_table() for name, schema in OPTIONAL_TABLES.items()}
+    tables |= corpus.tables()
     tables |= {name: tables[name].to_table() for name in _SMALL_TABLES}
     tables |= {"meanings": _meanings_table(), "texts": TEXTS.empty_table(), "pair_keys": _NO_PAIR_KEYS}
     setup = list(_SETUP)
