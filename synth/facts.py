@@ -110,7 +110,8 @@ suggestions AS (
     SELECT ecg_id, code, arg_min(evidence, role || criterion) AS suggestion_evidence,
            arg_min(evidence_text, role || criterion) AS suggestion,
            arg_min(citation, role || criterion) AS suggestion_citation
-    FROM findings WHERE NOT labelled AND verdict = 'met' AND suggests AND evidence_text IS NOT NULL GROUP BY ecg_id, code
+    FROM findings WHERE NOT labelled AND verdict = 'met' AND suggests AND evidence_text IS NOT NULL
+    GROUP BY ecg_id, code
 )
 SELECT n.*, r.code IS NOT NULL AS refuted, coalesce(s.support = 'met', false) AS suggested,
        r.evidence, r.evidence_text, r.citation, m.suggestion, m.suggestion_citation, m.suggestion_evidence,
@@ -246,8 +247,8 @@ ORDER BY current.ecg_index
 
 
 def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
-    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives, findings
-    (those that could be assessed), and `decided` (every criterion, with columns of the canonical `findings`).
+    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives,
+    findings (those that could be assessed), and `decided` (every criterion, with columns of the canonical `findings`).
 
     Args:
         measured_ecgs: `ecgs` with `ecg_index` and every measurement column (see `merge_measurements`).
@@ -267,7 +268,19 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         "unsure": decided.unsure,
         **relations,
     }
-    setup = [_MEASURED_ECGS, _SUPPORT, _CONTRADICTIONS, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", LEAD_VALUES, LEAD_FINDINGS, STEPS, _FACTS]
+    setup = [
+        _MEASURED_ECGS,
+        _SUPPORT,
+        _CONTRADICTIONS,
+        _LABELS,
+        _NEGATIVES,
+        _NORMAL,
+        f"CREATE TABLE reports AS {REPORTS_SQL}",
+        LEAD_VALUES,
+        LEAD_FINDINGS,
+        STEPS,
+        _FACTS,
+    ]
     order = {"facts": "", "lead_values": ", lead_number", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {

@@ -122,6 +122,8 @@ _CRITERIA = pa.schema(
         ),
         "suggests": pa.bool_(),
         "n_limits": pa.int32(),
-        "limits": pa.list_(pa.struct({"words": pa.string(), "is": pa.string(), "value": pa.float64(), "unit": pa.string()})),
+        "limits": pa.list_(
+            pa.struct({"words": pa.string(), "is": pa.string(), "value": pa.float64(), "unit": pa.string()})
+        ),
     }
 )

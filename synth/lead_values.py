@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecglm.synth.schema import LEADS, LIMB_LEADS, NOISE_COLUMNS
+from ecglm.synth.schema import LEADS, LIMB_LEADS
 
 _MEASURED = {
     "p_mv": "P_Amp",
@@ -34,12 +34,13 @@ _NOISE_WORDS = {
     "burst_noise": "burst noise",
     "electrode_problems": "electrode problems",
 }
-assert tuple(_NOISE_WORDS) == tuple(NOISE_COLUMNS)
 
 
 def _of_lead(number: int, lead: str) -> str:
     columns = ", ".join(f'"{measured}_{lead}" AS {name}' for name, measured in _MEASURED.items())
-    noted = ", ".join(f"CASE WHEN list_contains({name}, '{lead}') THEN '{words}' END" for name, words in _NOISE_WORDS.items())
+    noted = ", ".join(
+        f"CASE WHEN list_contains({name}, '{lead}') THEN '{words}' END" for name, words in _NOISE_WORDS.items()
+    )
     region = "limb" if lead in LIMB_LEADS else "chest"
     return (
         f"SELECT ecg_id, ecg_index, '{lead}' AS lead, {number} AS lead_number, '{region}' AS region,"

@@ -19,7 +19,17 @@ from ecglm.synth.build.used import USED
 from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure import MEASURED_VERSION
-from ecglm.synth.schema import ECGS, FINDINGS, GATE, GUIDELINES, LABELS, OPTIONAL_TABLES, REJECTED, SCHEMA_VERSION, TEMPLATES
+from ecglm.synth.schema import (
+    ECGS,
+    FINDINGS,
+    GATE,
+    GUIDELINES,
+    LABELS,
+    OPTIONAL_TABLES,
+    REJECTED,
+    SCHEMA_VERSION,
+    TEMPLATES,
+)
 from ecglm.synth.sources import Source
 from ecglm.synth.templates import TemplateSet
 
