@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import pyarrow as pa
@@ -145,6 +146,7 @@ def compare(official: Path, ptbxl: Path, ptbxl_plus: list[Path]) -> dict[str, An
     ours_alone: Counter[str] = Counter()
     disagreements: Counter[str] = Counter()
     unknown: Counter[int] = Counter()
+    called: dict[tuple[str, str], set[str]] = defaultdict(set)
     for sample in asked:
         template, theirs = sample["template_id"], set(sample["answer"])
         ecgs = [rows.get(f"ptbxl:{native}") for native in sample["ecg_id"]]
@@ -157,10 +159,13 @@ def compare(official: Path, ptbxl: Path, ptbxl_plus: list[Path]) -> dict[str, An
         if template in (26, 27, 28):
             ours = noise_answer(sample["question"], first)
             templates[template].add(theirs, ours)
-            if ours not in (None, theirs):
-                disagreements[f"{template}: theirs {min(theirs)}, ours {min(ours or ())}"] += 1
+            if ours != theirs:
+                disagreements[f"{template}: theirs {min(theirs)}, ours {min(ours or {'not answered'})}"] += 1
         elif template in (68, 69, 70):
             ours = features_answer(template, first, second)
+            for name in theirs - {"none"}:
+                called[name, "normal" if template == 69 else "abnormal"].add(first["ecg_id"])
+                called[name, "normal" if template == 68 else "abnormal"].add(second["ecg_id"])
             whole = min(len(_judged(first)), len(_judged(second))) >= FEWEST
             templates[template].add(theirs, ours if whole else None)
             original = features_answer(template, with_original_qtc(first), with_original_qtc(second))
@@ -185,9 +190,19 @@ def compare(official: Path, ptbxl: Path, ptbxl_plus: list[Path]) -> dict[str, An
             name: tally.as_dict() | {"theirs_only": theirs_alone[name], "ours_only": ours_alone[name]}
             for name, tally in intervals.items()
         },
+        "our_values_of_ecgs_called": [
+            {"interval": name, "called": word, **_quartiles(name, [rows[ecg_id] for ecg_id in sorted(ecg_ids)])}
+            for (name, word), ecg_ids in sorted(called.items())
+        ],
         "disagreements_in_26_to_28": dict(disagreements.most_common()),
         "templates_without_comparison": dict(unknown),
     }
+
+
+def _quartiles(interval: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """ms: what we measure in these ECGs."""
+    values = [each["value"] for row in rows for each in row["features"] if each["feature"] == interval]
+    return {"ecgs": len(values), "quartiles_ms": [round(value) for value in quantiles(values, n=4)]}
 
 
 def main() -> None:
@@ -210,6 +225,10 @@ def main() -> None:
             f"{name:<36}{told['n']:>6,}  {told['answered']:>8,}  {told['agreement'] or 0:>9.2%}"
             f"  {told['theirs_only']:>11,}  {told['ours_only']:>9,}"
         )
+    print("\ninterval      official answers call it   ECGs  our quartiles, ms")
+    for told in found["our_values_of_ecgs_called"]:
+        print(f"{told['interval']:<14}{told['called']:<24}{told['ecgs']:>7,}  {told['quartiles_ms']}")
+    print()
     for name, count in found["disagreements_in_26_to_28"].items():
         print(f"{count:>6}  {name}")
 

@@ -73,7 +73,7 @@ class Limit(Strict):
 
 
 class Population(Strict):
-    """For whom a criterion was published."""
+    """For whom a criterion was published; ages in completed years: 39 lasts until the 40th birthday."""
 
     min_age_years: float | None = None
     max_age_years: float | None = None
@@ -85,7 +85,7 @@ class Population(Strict):
         if self.min_age_years is not None:
             parts.append(f"age_years >= {self.min_age_years:g}")
         if self.max_age_years is not None:
-            parts.append(f"age_years <= {self.max_age_years:g}")
+            parts.append(f"age_years < {self.max_age_years + 1:g}")
         if self.sex is not None:
             parts.append(f"sex = '{self.sex}'")
         return " AND ".join(parts) or "true"

@@ -22,10 +22,20 @@ from ecglm.synth.steps import STEPS
 
 ECG_VIEWS = ("facts", "lead_values", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
 """Views with rows per ECG."""
+KNOWLEDGE_VIEWS = (
+    "guidelines",
+    "guideline_criteria",
+    "confusions",
+    "overlapping",
+    "synonyms",
+    "walls",
+    "statement_walls",
+    "ecgqa_statements",
+    "gate",
+)
+"""Views without rows per ECG."""
 ACROSS_BLOCKS = ("comparisons", "ecgqa_compared")
 """Views of two ECGs, which may be of two blocks."""
-KNOWLEDGE_VIEWS = ("guidelines", "guideline_criteria", "confusions", "overlapping", "ecgqa_statements", "gate")
-"""Views without rows per ECG."""
 
 _CERTAINTY_PHRASE = (
     "CASE certainty WHEN 'probable' THEN 'probable ' || name WHEN 'possible' THEN 'possible ' || name"
@@ -97,8 +107,9 @@ CREATE TABLE negatives AS
 WITH candidates AS (
     SELECT l.ecg_id, l.ecg_index, c.other_code AS code, c.other_name AS name, c.other_phrase AS phrase,
            l.code AS because_code, l.name AS because_name, l.phrase AS because_phrase, c.how, l.annotation_text
-    FROM labels l JOIN confusions c ON c.code = l.code
+    FROM labels l JOIN confusions c ON c.code = l.code JOIN guidelines g ON g.code = c.other_code
     WHERE c.other_code <> 'NORM' AND l.certainty <> 'unknown'
+      AND len(list_intersect(g.kinds, ['diagnostic', 'form', 'rhythm'])) > 0  -- what a source could have stated
     QUALIFY row_number() OVER (PARTITION BY l.ecg_id, c.other_code ORDER BY stable_hash(l.ecg_id || l.code), l.code) = 1
 ),
 refutations AS (

@@ -7,16 +7,19 @@ from typing import Any
 import pyarrow as pa
 
 from ecglm.synth.ecgqa import ecgqa_statements
-from ecglm.synth.guidelines import GuidelineSet
+from ecglm.synth.guidelines import LANGUAGES, GuidelineSet
 
 
 def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
-    """Knowledge as tables for SQL: guidelines, guideline_criteria, confusions, overlapping, ecgqa_statements."""
+    """Guideline knowledge as tables for SQL: guidelines (all that can be found on an ECG), guideline_criteria,
+    confusions, overlapping, synonyms, walls (what leads look at), statement_walls, ecgqa_statements."""
     texts: list[dict[str, Any]] = []
     criteria: list[dict[str, Any]] = []
     confusions: list[dict[str, Any]] = []
     overlaps: set[tuple[str, str]] = set()
     for code, guideline in sorted(guidelines.by_code.items()):
+        if guideline.wall is not None:
+            continue
         known = [c for c in guideline.confused_with if c.code in guidelines.by_code]
         texts.append(
             {
@@ -107,8 +110,52 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
         "overlapping": _text_table(
             [{"code": code, "other_code": other} for code, other in sorted(overlaps)], ("code", "other_code")
         ),
+        "synonyms": _text_table(_synonyms(guidelines), ("code", "name", "language", "synonym")),
+        "walls": pa.Table.from_pylist(_walls(guidelines), schema=_WALLS),
+        "statement_walls": _text_table(
+            [
+                {"code": code, "name": guideline.name, "wall_code": wall, "wall_name": guidelines.by_code[wall].name}
+                for code, guideline in sorted(guidelines.by_code.items())
+                for wall in guideline.walls
+                if wall in guidelines.by_code
+            ],
+            ("code", "name", "wall_code", "wall_name"),
+        ),
         "ecgqa_statements": ecgqa_statements(guidelines),
     }
+
+
+def _synonyms(guidelines: GuidelineSet) -> list[dict[str, Any]]:
+    """Every other name of every statement, the spellings of damaged reports among them."""
+    return [
+        {"code": code, "name": guideline.name, "language": language, "synonym": name}
+        for code, guideline in sorted(guidelines.by_code.items())
+        for language in LANGUAGES
+        for name in guideline.names(language)
+        if name != guideline.name
+    ]
+
+
+_WALLS = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in ("code", "name", "phrase")),
+        *(pa.field(name, pa.list_(pa.string())) for name in ("leads", "further_leads", "opposite_leads", "arteries")),
+        *(pa.field(name, pa.string()) for name in ("definition", "meaning", "pitfalls", "citation_text")),
+    ]
+)
+
+
+def _walls(guidelines: GuidelineSet) -> list[dict[str, Any]]:
+    return [
+        {
+            **{name: getattr(guideline, name) for name in ("name", "phrase", "definition", "meaning", "pitfalls")},
+            **{name: list(leads) for name, leads in wall.model_dump().items()},
+            "code": code,
+            "citation_text": "; ".join(guidelines.citation(cite) for cite in guideline.cites),
+        }
+        for code, guideline in sorted(guidelines.by_code.items())
+        if (wall := guideline.wall) is not None
+    ]
 
 
 def _text_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pa.Table:

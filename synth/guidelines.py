@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from ecglm.synth.criteria import Citation, Criterion, Strict, Words, empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import DefinitionError, QueryError
-from ecglm.synth.schema import GUIDELINES
+from ecglm.synth.schema import GUIDELINES, LEADS
 from ecglm.synth.yaml_files import parse_yaml
 
 CATEGORIES = (
@@ -29,7 +30,24 @@ CATEGORIES = (
     "ischaemia",
     "st-t",
     "general",
+    "normal",
+    "signal",
+    "anatomy",
 )
+Kind = Literal[
+    "diagnostic",
+    "form",
+    "rhythm",
+    "axis",
+    "infarction_stage",
+    "extra_beats",
+    "pacemaker",
+    "normal_range",
+    "signal_quality",
+    "electrode_position",
+    "anatomy",
+]
+LANGUAGES = ("en", "de", "sv")
 
 
 class Confusion(Strict):
@@ -54,13 +72,28 @@ class Synonyms(Strict):
     sv: tuple[Words, ...] = ()
 
 
+class Wall(Strict):
+    """What looks at a wall of the heart and what feeds it."""
+
+    leads: tuple[Literal[LEADS], ...] = ()  # type: ignore[valid-type]
+    further_leads: tuple[Words, ...] = ()
+    opposite_leads: tuple[Literal[LEADS], ...] = ()  # type: ignore[valid-type]
+    arteries: tuple[Words, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_seen(self) -> Wall:
+        if not self.leads and not self.further_leads:
+            raise ValueError("a wall needs leads or further_leads that look at it")
+        return self
+
+
 class Guideline(Strict):
     """One statement: what it is, what decides it, what it is confused with, and who says so."""
 
     code: Words
     name: Words
     phrase: Words
-    kinds: tuple[Literal["diagnostic", "form", "rhythm", "axis", "infarction_stage"], ...]
+    kinds: tuple[Kind, ...] = Field(min_length=1)
     synonyms: Synonyms = Synonyms()
     definition: Words
     plain: Words | None = None
@@ -70,6 +103,8 @@ class Guideline(Strict):
     confused_with: tuple[Confusion, ...] = ()
     overlaps: tuple[Words, ...] = ()
     absence_unsure_when: Words | None = None
+    wall: Wall | None = None
+    walls: tuple[Words, ...] = ()
     criteria: tuple[Criterion, ...] | Literal["none"]
     criteria_exhaustive: bool = False
     no_criteria: NoCriteria | None = None
@@ -83,12 +118,28 @@ class Guideline(Strict):
         ids = [criterion.id for criterion in self.rules]
         if len(set(ids)) != len(ids):
             raise ValueError(f"criterion ids must differ, found {ids}")
+        if ("anatomy" in self.kinds) != (self.wall is not None):
+            raise ValueError("a file of kind anatomy has a `wall: {leads, arteries}`, and no other file has one")
         return self
 
     @property
     def rules(self) -> tuple[Criterion, ...]:
         """The executable criteria; empty for `criteria: none`."""
         return () if isinstance(self.criteria, str) else self.criteria
+
+    def names(self, language: str) -> tuple[str, ...]:
+        """Name and synonyms in a language, and those with umlauts also as PTB-XL's reports spell them."""
+        own = (self.name,) if language == "en" else ()
+        given: tuple[str, ...] = (*own, *getattr(self.synonyms, language))
+        return tuple(dict.fromkeys((*given, *(spelt for name in given if (spelt := damaged(name)) != name.lower()))))
+
+
+_DAMAGE = str.maketrans("äöüå", "ÄÖÜÅ")
+
+
+def damaged(name: str) -> str:
+    """As a report reads whose letters were made small one byte at a time: `vÄnster`, `mÖglich`."""
+    return name.lower().translate(_DAMAGE)
 
 
 class Source(Strict):
@@ -271,6 +322,7 @@ def _assemble(
     guidelines = GuidelineSet(by_code, categories, texts, sources, sources_text)
     for code, guideline in by_code.items():
         violations.extend(Violation(places[code], message) for message in _cross_checks(guideline, guidelines))
+    violations.extend(Violation(places[code], message) for code, message in _shared_names(guidelines))
     if check_sql:
         violations.extend(_sql_checks(guidelines, places))
     return guidelines, violations
@@ -294,9 +346,33 @@ def _cross_checks(guideline: Guideline, guidelines: GuidelineSet) -> list[str]:
     for field, codes in (
         ("confused_with", [confusion.code for confusion in guideline.confused_with]),
         ("overlaps", list(guideline.overlaps)),
+        ("walls", list(guideline.walls)),
     ):
         problems += [f"{field}: {code!r} has no guideline" for code in codes if code not in guidelines.by_code]
         problems += [f"{field}: names itself" for code in codes if code == guideline.code]
+    problems += [
+        f"walls: {code!r} is not of kind anatomy"
+        for code in guideline.walls
+        if code in guidelines.by_code and guidelines.by_code[code].wall is None
+    ]
+    return problems
+
+
+def _shared_names(guidelines: GuidelineSet) -> list[tuple[str, str]]:
+    """(code, message) for every name two statements share without saying that they overlap."""
+    overlapping = {frozenset((code, other)) for code, g in guidelines.by_code.items() for other in g.overlaps}
+    problems = []
+    for language in LANGUAGES:
+        owners: dict[str, list[str]] = {}
+        for code, guideline in guidelines.by_code.items():
+            for name in dict.fromkeys(name.casefold() for name in guideline.names(language)):
+                owners.setdefault(name, []).append(code)
+        problems += [
+            (code, f"synonyms: {name!r} ({language}) also names {other}; reword it, or name {other} under overlaps")
+            for name, codes in owners.items()
+            for other, code in combinations(codes, 2)
+            if frozenset((code, other)) not in overlapping
+        ]
     return problems
 
 
