@@ -55,9 +55,7 @@ def test_no_two_ways_of_asking_are_alike() -> None:
     for number, (words, _) in enumerate(asked):
         for pair in set(zip(("^", *words), (*words, "$"), strict=True)):
             sharing[pair].append(number)
-    candidates = {
-        two for numbers in sharing.values() if len(numbers) <= 60 for two in combinations(sorted(numbers), 2)
-    }
+    candidates = {two for numbers in sharing.values() if len(numbers) <= 60 for two in combinations(sorted(numbers), 2)}
     alike = [
         f"{asked[one][1]}  |  {asked[other][1]}"
         for one, other in sorted(candidates)
