@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -110,19 +111,24 @@ def _record(item: Item, failure: AnswerFailure, keys: Mapping[str, str], journal
         ecgs = " and ".join(recording.ecg_id for recording in item.recordings)
         raise ModelError(
             f"{ecgs}, question {item.question!r} (item {item.id}): {failure.detail}. Everything answered before is"
-            " kept: mend the model and run the same command to go on, or allow some questions to fail, counted as"
-            f" wrong, with --max-failures {max(10, 2 * limits.max_failures)}"
+            " kept: mend what failed and run the same command to go on (a model whose file changes is another model,"
+            " unless it declares a fingerprint), or allow some questions to fail, counted as wrong, with"
+            f" --max-failures {max(10, 2 * limits.max_failures)}"
         )
 
 
 def batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    """Batches of at most `size` items; one that is three quarters full ends where the questions about an ECG do."""
+    """Batches of at most `size` items; neighbours about one ECG stay together unless they are more than that."""
     batch: list[Item] = []
-    for item in items:
-        full = len(batch) >= size
-        if full or (4 * len(batch) >= 3 * size and item.ecg_id != batch[-1].ecg_id):
+    for _, group in itertools.groupby(items, key=lambda item: item.ecg_id):
+        about_one = list(group)
+        if batch and len(batch) + len(about_one) > size >= len(about_one):
             yield batch
             batch = []
-        batch.append(item)
+        for item in about_one:
+            if len(batch) == size:
+                yield batch
+                batch = []
+            batch.append(item)
     if batch:
         yield batch

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ecglm.synth.terminal import print_json, print_version, progress_bar, run_app
+
+if TYPE_CHECKING:
+    from ecglm.bench.scoring import Settings
 
 app = typer.Typer(
     name="bench",
@@ -32,6 +35,11 @@ Measurements = Annotated[
 ]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the patients.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
+Track = Annotated[str, typer.Option(help="Track of ECG-QA that the headline is of: official | clean.")]
+Scoring = Annotated[
+    str | None,
+    typer.Option(help="Scoring of ECG-QA that the headline is by: free | candidates. [default: free if there is text]"),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `bench run`.")]
 
 
@@ -246,15 +254,15 @@ def score_command(
         str | None,
         typer.Option(help="Where that threshold comes from, such as 'valid split'; printed beside the scores."),
     ] = None,
+    track: Track = "official",
+    scoring: Scoring = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     tasks: TaskFolders = None,
     as_json: Json = False,
 ) -> None:
     """Score the answers of a run again, without asking; or score arrays of scores and labels."""
-    from ecglm.bench.scoring import Settings
-
-    settings = Settings(n_resamples=resamples, seed=seed, min_positives=min_positives)
+    settings = dataclasses.replace(_settings(resamples, seed, track, scoring), min_positives=min_positives)
     if (option_threshold is None) != (option_threshold_from is None):
         raise typer.BadParameter(
             "goes with --option-threshold-from, and so the other way", param_hint="--option-threshold"
@@ -297,32 +305,34 @@ def score_command(
 def compare_command(
     first: Annotated[Path, typer.Argument(metavar="FIRST", help="Folder made by `bench run`.")],
     second: Annotated[Path, typer.Argument(metavar="SECOND", help="Another, on the same questions.")],
+    track: Track = "official",
+    scoring: Scoring = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Say whether two runs differ: paired bootstrap over patients, Holm across tasks, McNemar beside it."""
     from ecglm.bench.comparison import compare_runs
-    from ecglm.bench.scoring import Settings
     from ecglm.bench.tables import comparison_text
 
-    content = compare_runs(first, second, Settings(n_resamples=resamples, seed=seed))
+    content = compare_runs(first, second, _settings(resamples, seed, track, scoring))
     print_json(content) if as_json else print(comparison_text(content))
 
 
 @app.command("leaderboard")
 def leaderboard_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Folders made by `bench run`.")],
+    track: Track = "official",
+    scoring: Scoring = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Rank runs, with groups of models that cannot be told apart, and published figures beside them."""
     from ecglm.bench.comparison import leaderboard
-    from ecglm.bench.scoring import Settings
     from ecglm.bench.tables import leaderboard_text
 
-    content = leaderboard(runs, Settings(n_resamples=resamples, seed=seed))
+    content = leaderboard(runs, _settings(resamples, seed, track, scoring))
     print_json(content) if as_json else print(leaderboard_text(content))
 
 
@@ -355,6 +365,18 @@ def validate_command(tasks: TaskFolders = None, as_json: Json = False) -> None:
         print(f"{len(found)} tasks, {figures} published figures, {len(violations)} problems")
     if violations:
         raise typer.Exit(1)
+
+
+def _settings(resamples: int, seed: int, track: str, scoring: str | None) -> Settings:
+    from ecglm.bench.scoring import Settings
+
+    for name, value, known in (
+        ("--track", track, ("official", "clean")),
+        ("--scoring", scoring, ("free", "candidates")),
+    ):
+        if value is not None and value not in known:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=name)
+    return Settings(n_resamples=resamples, seed=seed, track=track, scoring=scoring)
 
 
 def _refuse(violations: list[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,25 @@ def compare_runs(first: Path, second: Path, settings: Settings) -> dict[str, Any
 def _same_questions(task: str, folders: Sequence[Path], abouts: Sequence[dict[str, Any]]) -> None:
     told = [about["tasks"][task] for about in abouts]
     for folder, other in zip(folders[1:], told[1:], strict=True):
-        if other["questions_fingerprint"] == told[0]["questions_fingerprint"]:
-            continue
-        counts = f"{told[0]['questions']:,} and {other['questions']:,} questions"
-        raise RunError(
-            f"{folders[0]} and {folder} did not answer the same questions of {task} ({counts}); run both on the"
-            " same data, with the same --limit"
-        )
+        if other["version"] != told[0]["version"]:
+            raise RunError(
+                f"{folders[0]} ran version {told[0]['version']} of {task}, {folder} version {other['version']}, whose"
+                " scores do not compare; run both on the same version"
+            )
+        if other["questions_fingerprint"] != told[0]["questions_fingerprint"]:
+            counts = f"{told[0]['questions']:,} and {other['questions']:,} questions"
+            raise RunError(
+                f"{folders[0]} and {folder} did not answer the same questions of {task} with the same truth ({counts});"
+                " run both on the same version of the data, with the same --limit"
+            )
+
+
+def _same_scoring(task: str, scored: Mapping[Path, Scored]) -> None:
+    """Scorings of ECG-QA are never set against each other."""
+    by = {folder: each.content["headline"].get("scoring") for folder, each in scored.items()}
+    if len(set(by.values())) > 1:
+        told = ", ".join(f"{folder} by {scoring}" for folder, scoring in by.items())
+        raise RunError(f"{task}: {told}: these scorings do not compare; choose one for all with --scoring")
 
 
 def _compare(
@@ -64,18 +76,24 @@ def _compare(
                 f"{folder}: {task} has no {scored.content['headline']['metric']}: "
                 f"{scored.content['headline'].get('unavailable', 'undefined')}; compare runs that have it"
             )
+    _same_scoring(task, {first_run: first, second_run: second})
     assert first.value is not None and second.value is not None  # noqa: S101, PT018 - just checked
     made = compare(first.value, second.value, first.resamples, second.resamples, settings.level)
     both = first.right.join(second.right, on="key", suffix="_second").unique("key", keep="first", maintain_order=True)
     test = mcnemar(both["right"].to_numpy(), both["right_second"].to_numpy()) if both.height else None
     headline = first.content["headline"]
-    return {"metric": headline["metric"], **made.as_dict()} | {
-        "mcnemar": None if test is None else test.as_dict() | {"n_decisions": both.height},
-        "from": [
-            scored.content["headline"].get("from") or scored.content["headline"].get("scoring")
-            for scored in (first, second)
-        ],
-    }
+    about = {key: headline[key] for key in ("metric", "track", "scoring") if key in headline}
+    return (
+        about
+        | made.as_dict()
+        | {
+            "mcnemar": None if test is None else test.as_dict() | {"n_decisions": both.height},
+            "from": [
+                scored.content["headline"].get("from") or scored.content["headline"].get("scoring")
+                for scored in (first, second)
+            ],
+        }
+    )
 
 
 def leaderboard(folders: Sequence[Path], settings: Settings) -> dict[str, Any]:
@@ -117,6 +135,7 @@ def _board(
 ) -> dict[str, Any]:
     entered = [folder for folder in folders if task in scored[folder]]
     _same_questions(task, entered, [abouts[folder] for folder in entered])
+    _same_scoring(task, {folder: scored[folder][task] for folder in entered})
     values = {names[folder]: scored[folder][task].value for folder in entered}
     known = {name: value for name, value in values.items() if value is not None}
     resamples = {names[folder]: scored[folder][task].resamples for folder in entered}
@@ -140,5 +159,6 @@ def _board(
             }
         )
     rows.sort(key=lambda row: (row["value"] is None, -(row["value"] or 0), row["model"]))
-    metric = scored[entered[0]][task].content["headline"]["metric"]
-    return {"metric": metric, "runs": rows, "groups": [list(group) for group in groups]}
+    headline = scored[entered[0]][task].content["headline"]
+    about = {key: headline[key] for key in ("metric", "track", "scoring") if key in headline}
+    return about | {"runs": rows, "groups": [list(group) for group in groups]}

@@ -41,6 +41,8 @@ class EcgQa:
     base: str
     """What stands before `template/` and `paraphrased/` in the names of the files."""
     files: Mapping[str, Callable[[], bytes]]
+    generated: Mapping[str, int] | None = None
+    """Questions of each split of a copy that ecglm generated again; None for the official questions."""
 
     def names(self, wording: str, split: str) -> list[str]:
         """The question files of a split, in the order of their first sample."""
@@ -115,8 +117,8 @@ class EcgQa:
         return {template: tuple(sorted(answers)) for template, answers in found.items()}
 
     def missing(self, samples: list[dict[str, Any]], split: str) -> dict[str, Any]:
-        """How much of a split is here, and which of the official files (of 10,000 questions) are not, or not whole."""
-        size = SIZES[split]
+        """How much of a split is here, and which of its files (of 10,000 questions) are not, or not whole."""
+        size = (self.generated or SIZES)[split]
         ids = [sample["sample_id"] for sample in samples]
         found = [0] * -(-size // SHARD)
         beyond = 0
@@ -132,11 +134,20 @@ class EcgQa:
         }
         return {
             "questions": len(ids),
-            "official_questions": size,
+            "of_questions": size,
+            "generated_again": self.generated is not None,
             "missing_files": [f"{place * SHARD}.json" for place, count in enumerate(found) if not count],
             "incomplete_files": partly,
-            "not_official": beyond,
+            "ids_beyond": beyond,
         }
+
+    def listed(self, split: str) -> frozenset[str] | None:
+        """The ECGs that the list of a split names; None where the list is missing."""
+        name = f"{self.base}{split}_ecgs.tsv"
+        if name not in self.files:
+            return None
+        lines = self.files[name]().decode("utf-8", errors="replace").splitlines()
+        return frozenset(line.rpartition("\t")[2].strip() for line in lines)
 
     def fingerprint(self, wording: str, split: str) -> str:
         """Hash of the question files of a split and of the options."""
@@ -162,7 +173,24 @@ def open_ecgqa(root: Path) -> EcgQa:
         raise TaskError(
             f"{root}: more than one copy of ECG-QA: {', '.join(map(repr, sorted(bases)))}; give one of them"
         )
-    return EcgQa(where, bases.pop(), files)
+    base = bases.pop()
+    return EcgQa(where, base, files, _generated(root, base, files))
+
+
+def _generated(root: Path, base: str, files: Mapping[str, Callable[[], bytes]]) -> dict[str, int] | None:
+    """How many questions `synth export --format ecgqa` says it made, in the copy or above the folder that was given."""
+    from ecglm.synth.export_ecgqa import FORMAT, MANIFEST
+
+    found = [name for name in files if name.endswith(MANIFEST) and base.startswith(name.removesuffix(MANIFEST))]
+    above = [folder / MANIFEST for folder in root.absolute().parents[:4]] if root.is_dir() else []
+    for read in [files[name] for name in found] + [path.read_bytes for path in above if path.is_file()]:
+        try:
+            content = json.loads(read())
+            if content["format"] == FORMAT:
+                return {split: int(content["questions"][split]) for split in SIZES}
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+    return None
 
 
 def _bases(files: Iterable[str]) -> set[str]:

@@ -120,7 +120,7 @@ def with_ids(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def prompt_hashes(asked: pl.DataFrame) -> pl.Series:
-    """Hash of what is put to the model beside the ECG, per row."""
+    """Hash of the question, its options and whether several may hold, per row."""
     keys = asked.select(
         pl.concat_str(
             [pl.col("question"), pl.col("options").list.join(_SEPARATOR), pl.col("multiple").cast(pl.String)],
@@ -133,16 +133,16 @@ def prompt_hashes(asked: pl.DataFrame) -> pl.Series:
 
 
 def fingerprint_of(questions: Questions) -> str:
-    """Hash of what is decided about which test ECGs: runs with the same one can be compared.
+    """Hash of what is decided about which test ECGs, and of the truth: runs with the same one can be compared.
 
     Of statements that is every (ECG, class), however they were asked; else the questions.
     """
+    truth = questions.truth
+    if "role" in truth.columns:
+        truth = truth.filter(pl.col("role") == "test")
+    rows = sorted(map(repr, truth.select(sorted(truth.columns)).iter_rows()))
+    rows += [row["class"] for row in questions.about.get("classes", ())]
     digest = xxhash.xxh3_128()
-    if "classes" in questions.about:
-        ids = questions.truth.filter(pl.col("role") == "test")["ecg_id"].to_list()
-        ids += [row["class"] for row in questions.about["classes"]]
-    else:
-        ids = questions.asked.filter(pl.col("role") == "test")["question_id"].to_list()
-    for each in sorted(ids):
+    for each in rows:
         digest.update(f"{each}\x1e".encode())
     return digest.hexdigest()

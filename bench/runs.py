@@ -138,7 +138,7 @@ def _about(config: RunConfig, data: Data, questions: Sequence[Questions], asker:
                 "fingerprint": each.loaded.fingerprint,
                 "questions": each.asked.filter(pl.col("role") == "test").height,
                 "questions_fingerprint": fingerprint_of(each),
-                "leakage": leakage(each.asked, data.ecgs, trained_on),
+                "leakage": _leakage(each, data, trained_on),
             }
             for each in questions
         },
@@ -147,6 +147,15 @@ def _about(config: RunConfig, data: Data, questions: Sequence[Questions], asker:
         "with_measurements": config.with_measurements,
         "versions": {name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
+
+
+def _leakage(questions: Questions, data: Data, trained_on: Collection[str] | None) -> dict[str, Any]:
+    """For the whole test part, and for the track `clean` where the task has one."""
+    told = leakage(questions.asked, data.ecgs, trained_on)
+    if "clean" in questions.truth.columns:
+        ids = questions.truth.filter("clean")["question_id"].implode()
+        told["clean"] = leakage(questions.asked.filter(pl.col("question_id").is_in(ids)), data.ecgs, trained_on)
+    return told
 
 
 def _ecgqa_fingerprints(questions: Sequence[Questions]) -> dict[str, str]:
@@ -216,7 +225,8 @@ def _ask(
 ) -> tuple[int, int, float]:
     """Test questions first; those of the threshold folds only if a threshold is of use: the answers carry scores."""
     asked = pl.concat([each.asked for each in questions]).unique("question_id", keep="first", maintain_order=True)
-    keys = _keys(asked, data, asker)
+    asked = by_ecg(asked)
+    keys = _keys(asked, data, asker, config.options)
     _write_keys(config.out, keys)
     journal = Journal(config.out / NAME)
     limits = Limits(config.max_failures)
@@ -249,7 +259,13 @@ def _scores_given(journal: Journal, keys: Mapping[str, str], questions: Sequence
     return False
 
 
-def _keys(asked: pl.DataFrame, data: Data, asker: Asker) -> dict[str, str]:
+def by_ecg(asked: pl.DataFrame) -> pl.DataFrame:
+    """Questions about one (first) ECG one after another, whichever tasks ask them; else the order stays."""
+    first = pl.col("row").min().over(pl.col("ecg_ids").list.first())
+    return asked.with_row_index("row").with_columns(first.alias("first")).sort("first", "row").drop("first", "row")
+
+
+def _keys(asked: pl.DataFrame, data: Data, asker: Asker, options: Mapping[str, str]) -> dict[str, str]:
     """Question → a hash of everything that could change its answer: model, ECG, waveform, wording, options."""
     about = asker.about
     digests = _signal_digests(asked, data) if about.reads_signals else {}
@@ -257,7 +273,7 @@ def _keys(asked: pl.DataFrame, data: Data, asker: Asker) -> dict[str, str]:
     told = {ecg_id: f"{digests.get(ecg_id, '')}\x1e{texts[ecg_id] or ''}" for ecg_id in texts}
     # a model that looks at no waveform is one of ours, and its answers follow from the data
     looks_at = str(data.ecgs["sampling_hz"][0]) if about.reads_signals else json.dumps(data.fingerprint())
-    model = f"{about.name}\x1e{about.fingerprint}\x1e{looks_at}"
+    model = f"{about.name}\x1e{about.fingerprint}\x1e{sorted(options.items())}\x1e{looks_at}"
     keys = {}
     for question_id, ecg_ids, codes, unit in asked.select("question_id", "ecg_ids", "codes", "unit").iter_rows():
         text = "\x1f".join((model, question_id, *codes, unit or "", *(told[ecg_id] for ecg_id in ecg_ids)))

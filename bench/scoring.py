@@ -44,6 +44,10 @@ class Settings:
     """Above it an option of ECG-QA counts as chosen, in the scoring `candidates`."""
     option_threshold_from: str = "the usual one"
     """Where that threshold comes from; never the questions that are scored."""
+    track: str = "official"
+    """The track of ECG-QA that the headline is of."""
+    scoring: str | None = None
+    """The scoring of ECG-QA that the headline is by; None: text where there is one, else candidates."""
 
 
 def read_answers(asked: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:

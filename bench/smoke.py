@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from ecglm.bench.questions import Questions
 from ecglm.bench.runs import RunConfig, run
 from ecglm.bench.scoring import Settings
 
@@ -19,6 +21,8 @@ N_ECGS = 240
 TASKS = ("ptbxl-superdiagnostic", "ecgqa", "measurements")
 MODELS = ("oracle", "adversary", "random", "majority")
 SETTINGS = Settings(n_resamples=200)
+DEVIATIONS = 3.0
+"""How many standard deviations `random` may be away from what is expected of it."""
 
 
 def smoke(progress: Callable[[str, int, int], None] | None = None, folder: Path | None = None) -> dict[str, Any]:
@@ -48,22 +52,68 @@ def smoke(progress: Callable[[str, int, int], None] | None = None, folder: Path 
         )
         scores[model] = run(config).scores["tasks"]
     tell("models", len(MODELS), len(MODELS))
-    checks = _checks(scores)
+    checks = _checks(scores, folder)
     return {"passed": all(check["passed"] for check in checks), "checks": checks}
 
 
-def _checks(scores: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _checks(scores: dict[str, dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     checks = []
     for task in TASKS:
-        headline = {model: scores[model][task]["headline"] for model in MODELS}
-        for model, expected in (("oracle", 1.0), ("adversary", 0.0)):
-            checks.append(_check(f"{task}, {model}", headline[model]["value"], expected, expected))
-        checks.append(_check(f"{task}, {model}: failed", float(scores[model][task]["failed"]), 0.0, 0.0))
-    statements = {model: scores[model]["ptbxl-superdiagnostic"]["headline"] for model in MODELS}
-    checks.append(_check("ptbxl-superdiagnostic, majority", statements["majority"]["value"], 0.5, 0.5))
-    chance = statements["random"]
-    checks.append(_check("ptbxl-superdiagnostic, random: interval around 0.5", 0.5, chance["low"], chance["high"]))
+        found = {model: scores[model][task]["headline"]["value"] for model in MODELS}
+        checks.append(_check(f"{task}, oracle", found["oracle"], 1.0, 1.0))
+        checks.append(_check(f"{task}, adversary", found["adversary"], 0.0, 0.0))
+        expected, deviation = chance(Questions.load(folder / "random" / "tasks" / task))
+        least, most = expected - DEVIATIONS * deviation, expected + DEVIATIONS * deviation
+        checks.append(_check(f"{task}, random", found["random"], least, most))
+        failed = sum(scores[model][task]["failed"] for model in MODELS)
+        checks.append(_check(f"{task}, questions that failed", float(failed), 0.0, 0.0))
+    majority = scores["majority"]["ptbxl-superdiagnostic"]["headline"]["value"]
+    checks.append(_check("ptbxl-superdiagnostic, majority", majority, 0.5, 0.5))
     return checks
+
+
+def chance(questions: Questions) -> tuple[float, float]:
+    """What `random` reaches by its headline: expectation and standard deviation, both exact, from the questions alone.
+
+    The area of random scores has the variance of the rank-sum statistic, (P + N + 1) / 12PN for P positives and N
+    negatives (Mann and Whitney 1947, doi:10.1214/aoms/1177730491).
+    """
+    truth, kind = questions.truth, questions.loaded.task.kind
+    if kind == "statements":
+        test = truth.filter(pl.col("role") == "test")
+        positives = test["presence"].explode().drop_nulls().value_counts()["count"].to_numpy().astype(float)
+        positives = positives[positives < test.height]
+        negatives = test.height - positives
+        variances = (test.height + 1) / (12 * positives * negatives)
+        return 0.5, float(np.sqrt(variances.sum())) / len(positives)
+    asked = questions.asked.select("question_id", "options", "multiple")
+    if kind == "choices":
+        table = truth.join(asked, on="question_id", maintain_order="left")
+        columns = table.select("options", "multiple", "answer").iter_rows()
+        hits = np.array([_hit(*row) for row in columns])
+        groups = table["question_type"].to_numpy()
+    else:
+        hits = np.array([_near(*row) for row in truth.select("value", "tolerance", "unit").iter_rows()])
+        groups = truth["reading"].to_numpy()
+    parts = [hits[groups == name] for name in np.unique(groups)]
+    variance = sum(float((part * (1 - part)).sum()) / len(part) ** 2 for part in parts)
+    return float(np.mean([part.mean() for part in parts])), variance**0.5 / len(parts)
+
+
+def _hit(options: list[str], multiple: bool, answer: list[str]) -> float:
+    """How likely `random` gives exactly these options: each is in or out; no option at all is told as none."""
+    if not multiple:
+        return 1 / len(options)
+    return float((1 + (answer == ["none"])) / 2 ** len(options))
+
+
+def _near(value: float, tolerance: float, unit: str) -> float:
+    """How likely a whole number from -200 to 1,200 is within the tolerance; the ends are half as likely."""
+    numbers = np.arange(-200, 1201)
+    off = np.abs(numbers - value)
+    off = np.minimum(off % 360, 360 - off % 360) if unit == "°" else off
+    likely = np.where((numbers == -200) | (numbers == 1200), 0.5, 1.0) / 1400
+    return float(likely[off <= tolerance + 1e-9].sum())
 
 
 def _check(name: str, found: float | None, least: float, most: float) -> dict[str, Any]:

@@ -51,15 +51,21 @@ def _task(task: str, content: dict[str, Any]) -> str:
     lines = [f"{task}: {content['title']}"]
     lines += {"statements": _statements, "choices": _choices, "numbers": _numbers}[content["kind"]](content)
     leak = content["leakage"]
-    lines.append(
-        f"  trained on {share(leak['trained_on_ecgs'])} of the {leak['test_ecgs']:,} test ECGs,"
-        f" {share(leak['trained_on_patients'])} of their {leak['test_patients']:,} patients"
-    )
+    lines.append(f"  trained on {_seen(leak)}")
+    if leak.get("clean", {}).get("test_ecgs"):
+        lines.append(f"  track clean: trained on {_seen(leak['clean'])}")
     if content["failures"]:
         told = ", ".join(f"{count:,} {name}" for name, count in content["failures"].items())
         lines.append(f"  without an answer, or cut: {told}; a question without an answer counts as wrong")
     lines += published_lines(task, content=content)
     return "\n".join(lines)
+
+
+def _seen(leak: dict[str, Any]) -> str:
+    return (
+        f"{share(leak['trained_on_ecgs'])} of the {leak['test_ecgs']:,} test ECGs,"
+        f" {share(leak['trained_on_patients'])} of their {leak['test_patients']:,} patients"
+    )
 
 
 def _headline(content: dict[str, Any]) -> str:
@@ -80,7 +86,7 @@ def _statements(content: dict[str, Any]) -> list[str]:
         _headline(content),
         f"  {about['n_ecgs']['test']:,} ECGs of {about['n_patients']:,} patients,"
         f" fold {test} of {about['source']['name']} {about['source']['version']} ({rules}); asked by {asked}",
-        f"  classes in order: {', '.join(row['class'] for row in about['classes'])}",
+        *_class_lines(content),
     ]
     if about["excluded_by_source"]:
         lines.append(f"  {about['excluded_by_source']} ECGs of the dataset have no waveform here and are left out")
@@ -136,6 +142,27 @@ def _statements(content: dict[str, Any]) -> list[str]:
     return lines + [f"  {note}" for note in notes]
 
 
+def _class_lines(content: dict[str, Any]) -> list[str]:
+    """The classes in their order with their test positives, and which are left out of what."""
+    classes = content["about"]["classes"]
+    first = next(iter(content["rare"]))
+    counts = ", ".join(f"{row['class']} {row['positives']['test'][first]:,}" for row in classes)
+    lines = [f"  {len(classes)} classes in order, with test positives by {first}: {counts}"]
+    for rule, rare in content["rare"].items():
+        if rare:
+            least = content["min_positives"]
+            lines.append(
+                f"  left out of 'at least {least} positives' by {rule}, {len(rare)} classes: {', '.join(rare)}"
+            )
+    undefined: dict[str, None] = {}
+    for view in content["views"]:
+        for name in view.get("scores", view.get("strict", {})).get("undefined_classes", ()):
+            undefined[f"{name} ({view['rule']})"] = None
+    if undefined:
+        lines.append(f"  without an AUC, for want of positives or negatives: {', '.join(undefined)}")
+    return lines
+
+
 def class_table(content: dict[str, Any]) -> str:
     """The per-class table of the first view."""
     view = next((view for view in content["views"] if "unavailable" not in view), None)
@@ -166,13 +193,16 @@ def _choices(content: dict[str, Any]) -> list[str]:
     lines = [
         _headline(content),
         f"  {about['n_questions']:,} questions ({about['n_asked_once']:,} different ones), {told['wording']} wording,"
-        f" {told['split']} split; {told['questions']:,} of the official {told['official_questions']:,} are here",
+        f" {told['split']} split; {told['questions']:,} of the {'' if told['generated_again'] else 'official '}"
+        f"{told['of_questions']:,} are here",
     ]
+    if told["generated_again"]:
+        lines.append("  questions that ecglm generated again, not the official ones: published figures are of others")
     if told["missing_files"]:
         lines.append(f"  missing files: {', '.join(told['missing_files'])}")
     lines += [f"  not whole: {name} has {text}" for name, text in told["incomplete_files"].items()]
-    if told["not_official"]:
-        lines.append(f"  {told['not_official']:,} questions have ids that the official files do not have")
+    if told["ids_beyond"]:
+        lines.append(f"  {told['ids_beyond']:,} questions have ids beyond those that the files should have")
     if about["missing_types"]:
         lines.append(f"  question types with no question here: {', '.join(about['missing_types'])}")
     lines += [f"  left out {count:,}: {reason}" for reason, count in about["left_out"].items()]
@@ -290,7 +320,7 @@ def comparison_text(content: dict[str, Any]) -> str:
         rows.append(
             [
                 task,
-                made["metric"],
+                _metric(made),
                 figure(made["first"]),
                 figure(made["second"]),
                 interval(made["difference"]),
@@ -319,11 +349,17 @@ def comparison_text(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _metric(content: dict[str, Any]) -> str:
+    """The metric, and of ECG-QA which scoring and track it is of."""
+    told = [content[key] for key in ("scoring", "track") if key in content]
+    return f"{content['metric']} ({', '.join(told)})" if told else str(content["metric"])
+
+
 def leaderboard_text(content: dict[str, Any]) -> str:
     """What `bench leaderboard` prints."""
     lines = []
     for task, board in content["tasks"].items():
-        lines.append(f"{task}: {board['metric']}")
+        lines.append(f"{task}: {_metric(board)}")
         rows = [
             [
                 row["model"],

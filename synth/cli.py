@@ -51,6 +51,8 @@ PtbxlPlusFolders = Annotated[
     ),
 ]
 SamplingHz = Annotated[int | None, typer.Option(help="100 or 500. [default: what is there, 100 first]")]
+Simulated = Annotated[int | None, typer.Option(help="Number of simulated ECGs, without --ptbxl. [default: 300]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the simulated ECGs. [default: 1]")]
 Limit = Annotated[int | None, typer.Option(help="Only the first so many ECGs.")]
 Resume = Annotated[
     str | None,
@@ -93,10 +95,8 @@ def build_command(
             " [default: 12sl,unig,measured, those that are there]"
         ),
     ] = None,
-    simulated: Annotated[
-        int | None, typer.Option(help="Number of simulated ECGs, without --ptbxl. [default: 300]")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the simulated ECGs. [default: 1]")] = None,
+    simulated: Simulated = None,
+    seed: Seed = None,
     out: Annotated[Path | None, typer.Option(help="Corpus folder. [default: corpus]")] = None,
     limit: Limit = None,
     families: Annotated[
@@ -347,6 +347,54 @@ def stats_command(
         plot_stats(stats, plot)
 
 
+@app.command("audit")
+def audit_command(
+    ptbxl: PtbxlFolder = None,
+    ptbxl_plus: PtbxlPlusFolders = None,
+    wfdb: WfdbFolder = None,
+    metadata: MetadataFile = None,
+    splits: Splits = None,
+    providers: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose measurements are audited, each by itself, separated by commas."
+            " [default: 12sl,unig,measured, those that are there]"
+        ),
+    ] = None,
+    simulated: Simulated = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the audit. [default: audit]")] = None,
+    limit: Limit = None,
+    sampling_hz: SamplingHz = None,
+    guidelines: GuidelineFolder = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Judge every guideline criterion by the source's labels, and list where the two disagree: tables and a page."""
+    from ecglm.synth.audit import AuditConfig, audit
+
+    options = {
+        "ptbxl": ptbxl,
+        "ptbxl_plus": ptbxl_plus or None,
+        "wfdb": wfdb,
+        "metadata": metadata,
+        "splits": splits,
+        "providers": _words(providers),
+        "simulated": simulated,
+        "seed": seed,
+        "out": out,
+        "limit": limit,
+        "sampling_hz": sampling_hz,
+        "guidelines": guidelines,
+        "workers": workers,
+    }
+    chosen = _configured(AuditConfig, None, options)
+    with progress_bar() as progress:
+        result = audit(chosen, progress)
+    content = dataclasses.asdict(result) | {"out": str(result.out)}
+    print_json(content) if as_json else _print_audited(content)
+
+
 @app.command("why")
 def why_command(
     corpus: CorpusFolder,
@@ -469,6 +517,15 @@ def _print_measured(result: dict[str, Any]) -> None:
     )
     for reason, count in result["rejected_reasons"].items():
         print(f"  {count:,}: {reason}")
+
+
+def _print_audited(result: dict[str, Any]) -> None:
+    print(
+        f"{result['out']}: {result['criteria']} criteria of {result['statements']} statements, {result['labelled']} of"
+        f" them labelled, on {result['ecgs']:,} ECGs of {result['patients']:,} patients in {result['seconds']:.1f} s"
+    )
+    for provider, kinds in result["disagreements"].items():
+        print(f"  {provider}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()))
 
 
 def _print_stored(result: dict[str, Any]) -> None:

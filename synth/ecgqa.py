@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -75,18 +76,19 @@ def ecgqa_statements(guidelines: GuidelineSet) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema({**kinds, "is_option": pa.bool_(), "ask_absent": pa.float64()}))
 
 
-def derive_ecgqa(facts: pa.Table, labels: pa.Table, guidelines: GuidelineSet, listed: pa.Table | None) -> pa.Table:
+def derive_ecgqa(views: Mapping[str, pa.Table], guidelines: GuidelineSet, listed: pa.Table | None) -> pa.Table:
     """View `ecgqa`: one row per ECG with what ECG-QA asks about, in its words.
 
     Args:
-        facts: the view of that name.
-        labels: the view of that name.
-        guidelines: say of which kinds a statement is.
+        views: `facts`, `labels` and `findings` of the ECGs.
+        guidelines: say of which kinds a statement is, and which overlap.
         listed: the table `ecgqa_ecgs`; None where no list was given: then the ECGs are split as in the corpus.
     """
+    overlaps = {(code, other) for code, guideline in guidelines.by_code.items() for other in guideline.overlaps}
+    pairs = sorted(overlaps | {(other, code) for code, other in overlaps})
     tables = {
-        "facts": facts,
-        "labels": labels,
+        **{name: views[name] for name in ("facts", "labels", "findings")},
+        "overlapping": pa.table({"code": [a for a, _ in pairs], "other_code": [b for _, b in pairs]}),
         "ecgqa_statements": ecgqa_statements(guidelines),
         "listed": ECGQA_ECGS.empty_table() if listed is None else listed,
     }
@@ -160,6 +162,16 @@ WITH shown AS (
 ), measured AS (
     SELECT f.ecg_id, list_filter({_features()}, lambda x: x.place IS NOT NULL AND f.age_years >= 18) AS features
     FROM facts AS f
+), doubts AS (
+    SELECT ecg_id, list(DISTINCT s.attribute ORDER BY s.attribute) AS doubtful FROM (
+        SELECT l.ecg_id, o.other_code AS code FROM labels AS l JOIN overlapping AS o USING (code)
+        UNION ALL SELECT ecg_id, unnest(['PAC', 'PRC(S)', 'PVC']) FROM facts WHERE extra_beats IS NOT NULL
+        UNION ALL SELECT ecg_id, unnest(['SARRH', 'SBRAD', 'SR', 'STACH']) FROM facts WHERE len(rhythm_codes) = 0
+    ) AS d JOIN ecgqa_statements AS s USING (code)
+    WHERE NOT EXISTS (SELECT 1 FROM labels AS p WHERE p.ecg_id = d.ecg_id AND p.code = d.code)
+      AND NOT EXISTS (SELECT 1 FROM findings AS r WHERE r.ecg_id = d.ecg_id AND r.code = d.code
+                      AND r.role = 'defining' AND r.verdict = 'not_met')
+    GROUP BY ecg_id
 ), extra AS (
     SELECT f.ecg_id, list_filter([
             CASE WHEN regexp_matches(f.extra_beats, '(^|[^VS])ES|^[0-9]+,') THEN 'extrasystoles' END,
@@ -171,6 +183,7 @@ WITH shown AS (
 SELECT f.ecg_id, f.ecg_index, f.patient_id, f.split, f.previous_ecg_id, $split AS ecgqa_split,
     coalesce(s.diagnostic, []) AS diagnostic, coalesce(s.form, []) AS form, coalesce(s.rhythm, []) AS rhythm,
     coalesce(s.statements, []) AS statements, coalesce(s.uncertain, []) AS uncertain,
+    coalesce(d.doubtful, []) AS doubtful,
     coalesce(s.kinds_without_option, []) AS kinds_without_option,
     coalesce(s.superclasses, []) AS superclasses, coalesce(s.superclasses_certain, []) AS superclasses_certain,
     f.labelled_normal, f.normal_assertable,
@@ -202,11 +215,19 @@ SELECT f.ecg_id, f.ecg_index, f.patient_id, f.split, f.previous_ecg_id, $split A
     list_transform(list_filter(m.features, lambda x: x.place <> 'within the normal range'), lambda x: x.feature)
         AS abnormal_features
 FROM facts AS f JOIN measured AS m USING (ecg_id) JOIN extra AS x USING (ecg_id)
-LEFT JOIN shown AS s USING (ecg_id) LEFT JOIN listed AS l USING (ecg_id)
+LEFT JOIN shown AS s USING (ecg_id) LEFT JOIN doubts AS d USING (ecg_id) LEFT JOIN listed AS l USING (ecg_id)
 ORDER BY f.ecg_index
 """
 
-_OF_BOTH = ("statements", "uncertain", "kinds_without_option", "features", "normal_features", "abnormal_features")
+_OF_BOTH = (
+    "statements",
+    "uncertain",
+    "doubtful",
+    "kinds_without_option",
+    "features",
+    "normal_features",
+    "abnormal_features",
+)
 _COMPARED = f"""
 WITH ranked AS (
     SELECT ecg_id, patient_id, split, ecgqa_split,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.database import LockedConnection, quote_identifier
-from ecglm.synth.findings import decide, rules_of
+from ecglm.synth.findings import Decided, decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.lead_values import LEAD_FINDINGS, LEAD_VALUES
@@ -257,19 +257,32 @@ ORDER BY current.ecg_index
 """
 
 
-def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
-    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives,
-    findings (those that could be assessed), and `decided` (every criterion, with columns of the canonical `findings`).
+def decide_ecgs(measured_ecgs: pa.Table, guidelines: GuidelineSet) -> Decided:
+    """Every criterion decided for every ECG.
 
     Args:
         measured_ecgs: `ecgs` with `ecg_index` and every measurement column (see `merge_measurements`).
-        labels: the `labels` table of these ECGs, in source order.
         guidelines: whose criteria are decided.
     """
-    label_index = pa.array(range(labels.num_rows), pa.int64())
     with LockedConnection({"merged": measured_ecgs}, setup=[_MEASURED_ECGS]) as connection:
-        decided = decide(connection, guidelines)
-        annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM measured_ecgs")
+        return decide(connection, guidelines)
+
+
+def derive_views(
+    measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided
+) -> dict[str, pa.Table]:
+    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives, and findings,
+    those that could be assessed.
+
+    Args:
+        measured_ecgs: as for `decide_ecgs`.
+        labels: the `labels` table of these ECGs, in source order.
+        guidelines: those of `decided`.
+        decided: what `decide_ecgs` gives.
+    """
+    label_index = pa.array(range(labels.num_rows), pa.int64())
+    with LockedConnection({"merged": measured_ecgs}) as connection:
+        annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
     relations = relation_tables(guidelines)
     tables = {
         "merged": measured_ecgs,
@@ -297,7 +310,7 @@ def derive_views(measured_ecgs: pa.Table, labels: pa.Table, guidelines: Guidelin
         views = {
             name: connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}") for name, then in order.items()
         }
-    return {**views, "findings": tables["findings"], "decided": decided.findings}
+    return {**views, "findings": tables["findings"]}
 
 
 def _findings(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +28,56 @@ _NOT_ASSESSABLE, _MET, _NOT_MET = range(3)
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Verdicts and compared values of a block of ECGs, as matrices with one row per ECG."""
+
+    ecg_id: pa.Array
+    ecg_index: pa.ChunkedArray
+    verdicts: npt.NDArray[np.int8]
+    """(n_ecgs, n_rules): places in `VERDICTS`; rules in the order of `rules_of`."""
+    values: Doubles
+    """(n_ecgs, n_limits): what was compared, NaN where it is not known or the limit is not for this patient; limits in
+    the order of the rules."""
+    doubted: tuple[str, ...]
+    """Statements with a condition under which they are never called absent."""
+    doubts: Bools
+    """(n_ecgs, n_doubted): whether it is true."""
 
 
 @dataclass(frozen=True)
 class Decided:
     """What the guidelines say of the ECGs of a block; rows in the order of the ECGs, then of code and criterion."""
 
-    findings: pa.Table
-    """ecg_id, code, criterion, verdict, evidence: one row per ECG and criterion, columns of the table `findings`."""
-    assessed: pa.Table
-    """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`), evidence_text, and draw, a
-    hash of the row's identity to choose by."""
+    rules: Sequence[tuple[str, Criterion]]
+    evaluated: Evaluated
     unsure: pa.Table
     """ecg_id, code: statements whose absence the record's own columns put in doubt."""
+
+    @property
+    def findings(self) -> pa.Table:
+        """ecg_id, code, criterion, verdict, evidence: a row per ECG and criterion, columns of the table `findings`."""
+        return self._rows(np.ones(self.evaluated.verdicts.shape, bool))
+
+    @property
+    def assessed(self) -> pa.Table:
+        """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`), evidence_text, and
+        draw, a hash of the row's identity to choose by."""
+        chosen = self.evaluated.verdicts != _NOT_ASSESSABLE
+        ecg, rule = np.nonzero(chosen)
+        return (
+            self._rows(chosen)
+            .append_column("ecg_index", self.evaluated.ecg_index.take(pa.array(ecg)))
+            .append_column("rule", pa.array(rule.astype(np.int32)))
+            .append_column("evidence_text", evidence_texts(self.rules, self.evaluated.values, chosen))
+            .append_column("draw", pa.array(_draws(self.evaluated.ecg_id, self.rules)[chosen]))
+        )
+
+    def _rows(self, chosen: Bools) -> pa.Table:
+        return _rows(self.evaluated.ecg_id, self.rules, self.evaluated.verdicts, self.evaluated.values, chosen)
 
 
 def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
@@ -51,13 +89,8 @@ def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
     )
 
 
-def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
-    """Decides every criterion.
-
-    Args:
-        connection: with a table `measured_ecgs` of ecgs, `ecg_index` and every known measurement.
-        guidelines: whose criteria are decided.
-    """
+def evaluate(connection: LockedConnection, guidelines: GuidelineSet) -> Evaluated:
+    """Evaluates every criterion and the value beside each of its limits; arguments as for `decide`."""
     rules = rules_of(guidelines)
     limits = [limit for _, rule in rules for limit in rule.limits.values()]
     doubted = {c: g.absence_unsure_when for c, g in sorted(guidelines.by_code.items()) if g.absence_unsure_when}
@@ -69,26 +102,31 @@ def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
         *(f"coalesce(({condition}), false) AS doubt{number}" for number, condition in enumerate(doubted.values())),
     ]
     answer = connection.select(f"SELECT {', '.join(columns)} FROM measured_ecgs ORDER BY ecg_index").combine_chunks()
-    ecg_id = answer["ecg_id"].combine_chunks()
-    verdicts = _matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], len(ecg_id), np.int8)
-    values = _matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], len(ecg_id), np.float64)
-    everything = _rows(ecg_id, rules, verdicts, values, np.ones(verdicts.shape, bool))
-    chosen = verdicts != _NOT_ASSESSABLE
-    ecg, rule = np.nonzero(chosen)
-    assessed = (
-        _rows(ecg_id, rules, verdicts, values, chosen)
-        .append_column("ecg_index", answer["ecg_index"].take(pa.array(ecg)))
-        .append_column("rule", pa.array(rule.astype(np.int32)))
-        .append_column("evidence_text", _texts(rules, values, chosen))
-        .append_column("draw", pa.array(_draws(ecg_id, rules)[chosen]))
+    n_ecgs = answer.num_rows
+    return Evaluated(
+        ecg_id=answer["ecg_id"].combine_chunks(),
+        ecg_index=answer["ecg_index"],
+        verdicts=_matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], n_ecgs, np.int8),
+        values=_matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], n_ecgs, np.float64),
+        doubted=tuple(doubted),
+        doubts=_matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], n_ecgs, np.bool_),
     )
-    doubts = _matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], len(ecg_id), np.bool_)
-    ecg, code = np.nonzero(doubts)
+
+
+def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
+    """Decides every criterion.
+
+    Args:
+        connection: with a table `measured_ecgs` of ecgs, `ecg_index` and every known measurement.
+        guidelines: whose criteria are decided.
+    """
+    found = evaluate(connection, guidelines)
+    ecg, code = np.nonzero(found.doubts)
     unsure = pa.table(
-        {"ecg_id": ecg_id.take(pa.array(ecg)), "code": _repeated(list(doubted), code.astype(np.int32))},
+        {"ecg_id": found.ecg_id.take(pa.array(ecg)), "code": _repeated(found.doubted, code.astype(np.int32))},
         schema=pa.schema({"ecg_id": pa.string(), "code": _DICTIONARY}),
     )
-    return Decided(everything, assessed, unsure)
+    return Decided(rules_of(guidelines), found, unsure)
 
 
 def _draws(ecg_id: pa.Array, rules: Sequence[tuple[str, Criterion]]) -> npt.NDArray[np.uint64]:
@@ -112,7 +150,7 @@ def _repeated(texts: Sequence[str], places: Integers, absent: Bools | None = Non
     return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=absent), pa.array(texts, pa.string()))
 
 
-def _matrix(columns: list[npt.NDArray[np.generic]], n_ecgs: int, kind: type[np.generic]) -> npt.NDArray[np.generic]:
+def _matrix(columns: list[npt.NDArray[Scalar]], n_ecgs: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
     """(n_ecgs, n_columns)."""
     return np.stack(columns, axis=1) if columns else np.empty((n_ecgs, 0), kind)
 
@@ -148,12 +186,14 @@ def _rows(
             "code": _repeated([code for code, _ in rules], rule.astype(np.int32)),
             "criterion": _repeated([rule.id for _, rule in rules], rule.astype(np.int32)),
             "verdict": _repeated(VERDICTS, verdicts[chosen].astype(np.int32)),
-            "evidence": _evidence(rules, values, chosen),
+            "evidence": evidence_lists(rules, values, chosen),
         }
     )
 
 
-def _evidence(rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools) -> pa.ListArray:
+def evidence_lists(
+    rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
+) -> pa.ListArray:
     """The values compared and their limits, as lists, for the chosen of (n_ecgs, n_rules)."""
     limits = [limit for _, rule in rules for limit in rule.limits.values()]
     rule_of_limit = np.array([number for number, (_, rule) in enumerate(rules) for _ in rule.limits], np.int64)
@@ -180,13 +220,13 @@ def _evidence(rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.gen
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def _texts(
+def evidence_texts(
     rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
 ) -> pa.DictionaryArray:
     """Evidence in words for the chosen of (n_ecgs, n_rules), e.g. `PR interval 212 ms (limit > 200 ms)`."""
-    texts: list[str] = []
+    texts: list[pa.StringArray] = []
     places = np.full(chosen.shape, -1, np.int32)
-    first = 0
+    first = n_texts = 0
     for number, (_, rule) in enumerate(rules):
         parts = []
         of_rule = list(rule.limits.values())
@@ -197,11 +237,13 @@ def _texts(
                 parts.append(_words_of(column, known, [of_rule[place] for place in together]))
         if parts:
             spoken, codes = parts[0] if len(parts) == 1 else _joined(parts)
-            places[:, number] = np.where(codes >= 0, codes + len(texts), -1)
-            texts += spoken
+            places[:, number] = np.where(codes >= 0, codes + n_texts, -1)
+            texts.append(spoken)
+            n_texts += len(spoken)
         first += len(of_rule)
     flat = places[chosen]
-    return _repeated(texts, np.maximum(flat, 0) if texts else flat, absent=flat < 0)
+    every = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(np.maximum(flat, 0), pa.int32(), mask=flat < 0), every)
 
 
 def _said_together(limits: Sequence[Limit]) -> list[list[int]]:
@@ -212,19 +254,20 @@ def _said_together(limits: Sequence[Limit]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[list[str], Integers]:
+def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[pa.StringArray, Integers]:
     """Distinct texts about one value with its limits, and for each ECG which of them; -1 where nothing is known."""
     limit = limits[0]
     codes = np.full(len(values), -1, np.int32)
     none_found = measurements()[limit.measured].none_found if limit.measured else None
     if none_found is not None:
         codes[known] = values[known] > 0
-        return [none_found, limit.shown_as], codes
+        return pa.array([none_found, limit.shown_as]), codes
     said = " and ".join(limit.text for limit in limits)
     ending = f" (limit{'s' if len(limits) > 1 else ''} {said})"
     numbers, codes[known] = np.unique(_as_printed(values[known], limit.unit, limits), return_inverse=True)
     exact = [each.value for each in limits]
-    return [f"{limit.shown_as} {format_quantity(value, limit.unit, exact)}{ending}" for value in numbers], codes
+    shown, unit = limit.shown_as, limit.unit
+    return pa.array([f"{shown} {format_quantity(value, unit, exact)}{ending}" for value in numbers.tolist()]), codes
 
 
 def _as_printed(values: Doubles, unit: str, limits: Sequence[Limit]) -> Doubles:
@@ -240,14 +283,28 @@ def _as_printed(values: Doubles, unit: str, limits: Sequence[Limit]) -> Doubles:
     return np.asarray(np.where(alone, values, rounded / 10.0**digits + 0.0))
 
 
-def _joined(parts: Sequence[tuple[list[str], Integers]]) -> tuple[list[str], Integers]:
-    """Texts of several values joined as in a sentence."""
-    combinations, codes = np.unique(np.stack([codes for _, codes in parts], axis=1), axis=0, return_inverse=True)
-    texts: list[str] = []
-    for combination in combinations.tolist():
-        said = [texts_of[code] for (texts_of, _), code in zip(parts, combination, strict=True) if code >= 0]
-        texts.append(", ".join(said[:-1]) + " and " + said[-1] if len(said) > 1 else "".join(said))
-    silent = np.array([not text for text in texts])
-    places: Integers = codes.reshape(-1).astype(np.int32)
-    places[silent[places]] = -1
-    return texts, places
+def _joined(parts: Sequence[tuple[pa.StringArray, Integers]]) -> tuple[pa.StringArray, Integers]:
+    """Texts of several values joined as in a sentence; those of a combination that is there once."""
+    number, first = np.zeros(len(parts[0][1]), np.int64), np.zeros(0, np.int64)
+    for texts, codes in parts:
+        _, first, number = np.unique(number * (len(texts) + 1) + codes + 1, return_index=True, return_inverse=True)
+    combinations = np.stack([codes[first] for _, codes in parts])
+    said = combinations >= 0
+    patterns, pattern = np.unique(said, axis=1, return_inverse=True)
+    joined: list[pa.StringArray] = []
+    places = np.full(len(first), -1, np.int32)
+    for which, spoken in enumerate(patterns.T):
+        alike = np.flatnonzero(pattern.reshape(-1) == which)
+        words = [parts[part][0].take(pa.array(combinations[part, alike])) for part in np.flatnonzero(spoken).tolist()]
+        if words:
+            places[alike] = np.arange(len(alike)) + sum(map(len, joined))
+            joined.append(_and_join(words))
+    return pa.concat_arrays(joined) if joined else pa.array([], pa.string()), places[number]
+
+
+def _and_join(words: Sequence[pa.StringArray]) -> pa.StringArray:
+    """`a`, `a and b`, `a, b and c`, row by row."""
+    text = words[0]
+    for more in words[1:-1]:
+        text = pc.binary_join_element_wise(text, more, ", ")
+    return pc.binary_join_element_wise(text, words[-1], " and ") if len(words) > 1 else text

@@ -72,6 +72,11 @@ _LOOP_FIELDS = ("first", "last", "index", "length")
 class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset()
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict:  # a field of a loop's item: nothing but its keys can be reached
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
 
 def _refuse_null(value: Any) -> Any:
     if value is None:

@@ -216,6 +216,82 @@ SNOMED_MAPPING = pa.schema(
     }
 )
 
+_rate = pa.float64()  # 0 to 1; null where there is nothing to divide by
+
+AUDIT_CRITERIA = pa.schema(
+    {
+        "provider": _word,
+        "folds": _word,  # all | 1-8 | 9-10
+        "code": _word,
+        "name": _word,
+        "category": _word,
+        "criterion": _word,  # null: the statement, its criteria taken together
+        "role": _word,
+        "criterion_text": _word,
+        "citation": _word,
+        "doi": _word,
+        "labelled": _flag,  # whether the source has labels of this statement
+        "n_ecgs": pa.int64(),
+        "n_positive": pa.int64(),
+        "n_negative": pa.int64(),
+        "n_negative_clear": pa.int64(),
+        "n_not_excluded": pa.int64(),
+        "n_unknown": pa.int64(),
+        "n_no_label": pa.int64(),
+        "n_met": pa.int64(),
+        "n_not_met": pa.int64(),
+        "true_positive": pa.int64(),
+        "false_negative": pa.int64(),
+        "false_positive": pa.int64(),
+        "true_negative": pa.int64(),
+        "false_positive_clear": pa.int64(),
+        "true_negative_clear": pa.int64(),
+        **{
+            f"{rate}{end}": _rate
+            for rate in ("sensitivity", "specificity", "specificity_clear", "ppv", "not_assessable_rate")
+            for end in ("", "_low", "_high")
+        },
+        "by_certainty": pa.list_(
+            pa.struct({"certainty": _word, "met": pa.int64(), "not_met": pa.int64(), "not_assessable": pa.int64()})
+        ),
+    }
+)
+
+AUDIT_DISAGREEMENTS = pa.schema(
+    {
+        "provider": _word,
+        "ecg_id": _text,
+        "patient_id": _text,
+        "strat_fold": pa.int8(),
+        "age_years": pa.float32(),
+        "sex": _word,
+        "code": _word,
+        "name": _word,
+        "kind": _word,  # contradicted | unsupported | suggested
+        "certainty": _word,  # null where the statement is not labelled
+        "likelihood": pa.float64(),
+        "strength": pa.float64(),  # in spreads of the value that decides; null for a yes or no
+        "criteria": pa.list_(
+            pa.struct(
+                {
+                    "criterion": _word,
+                    "role": _word,
+                    "verdict": _word,
+                    "evidence": pa.list_(EVIDENCE),
+                    "evidence_text": _text,
+                    "citation": _word,
+                    "strength": pa.float64(),
+                }
+            )
+        ),
+        "labels": _texts,
+        "noted": _texts,  # noise columns with an entry, pacemaker
+        "report": _text,
+        "validated_by_human": _flag,
+        "signal_path": _text,
+    }
+)
+
 ECGQA_ECGS = pa.schema(
     {
         "ecg_id": _text,

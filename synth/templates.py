@@ -50,6 +50,9 @@ _QUESTION_TYPES = (
 _LONGEST_NUMBER = 330
 """Characters a number can take when printed."""
 
+_ESCAPED = 12
+"""Characters at most for one of a text that is printed within a list, with what stands around an item."""
+
 
 class Vocabulary(BaseModel):
     """Every answer a closed question may have."""
@@ -185,7 +188,13 @@ class CompiledTemplate:
         self._counted_source = loop
         trees = [environment().parse(text) for turn in template.turns for text in turn.alternatives]
         self._uses = Counter(name.name for tree in trees for name in tree.find_all(nodes.Name))
-        self._has_loops = any(tree.find(nodes.For) for tree in trees)
+        self._fields = Counter(
+            field.node.name
+            for tree in trees
+            for field in tree.find_all(nodes.Getattr)
+            if isinstance(field.node, nodes.Name)
+        )
+        self._repeats = max(map(_repeats, trees), default=0)
         self._length = sum(max(map(len, turn.alternatives)) for turn in template.turns)
 
     def render(self, rows: pa.Table, variants: Sequence[npt.NDArray[np.int64]]) -> Spoken:
@@ -228,14 +237,57 @@ class CompiledTemplate:
         return self._templates[key]
 
     def _is_small(self, columns: Sequence[pa.ChunkedArray]) -> bool:
-        """Whether no row can grow beyond the limit: no loop, and the longest field wherever a field is used."""
-        if self._has_loops:
-            return False
+        """Whether no row can be too long: the longest value wherever one is printed, as often as loops may run."""
+        sizes = {
+            name: _Size.of(column.combine_chunks())
+            for name, column in zip(self.template.variables, columns, strict=True)
+        }
+        in_loops = _Size.largest(sizes.values())
         length = self._length
-        for name, column in zip(self.template.variables, columns, strict=True):
-            longest = pc.max(pc.utf8_length(column)).as_py() if pa.types.is_string(column.type) else None
-            length += self._uses[name] * ((longest or 0) + _LONGEST_NUMBER)
-        return length <= MAX_TEXT
+        for name, uses in self._uses.items():
+            size = sizes.get(name, in_loops)
+            length += self._fields[name] * size.part + (uses - self._fields[name]) * size.whole
+        repeats: int = max(in_loops.items, 1) ** self._repeats
+        return length * repeats <= MAX_TEXT
+
+
+@dataclass(frozen=True)
+class _Size:
+    """How long a column's values can be at most when printed."""
+
+    part: int
+    """Characters of a text or a number in it, on its own or as a field of a list's item."""
+    whole: int
+    """Characters of all of one value."""
+    items: int
+    """Items of a list."""
+
+    @classmethod
+    def of(cls, column: pa.Array) -> _Size:
+        if pa.types.is_string(column.type):
+            longest = pc.max(pc.utf8_length(column)).as_py() or 0
+            return cls(longest, longest, 0)
+        if pa.types.is_list(column.type):
+            items, of_items = pc.max(pc.list_value_length(column)).as_py() or 0, cls.of(column.flatten())
+            return cls(of_items.part, items * of_items.whole * _ESCAPED, max(items, of_items.items))
+        if pa.types.is_struct(column.type):
+            fields = [cls.of(field) for field in column.flatten()]
+            names = sum(len(field.name) for field in column.type)
+            largest = cls.largest(fields)
+            return cls(largest.part, names + sum(field.whole for field in fields) * _ESCAPED, largest.items)
+        return cls(_LONGEST_NUMBER, _LONGEST_NUMBER, 0)
+
+    @classmethod
+    def largest(cls, sizes: Iterable[_Size]) -> _Size:
+        sizes = list(sizes)
+        return cls(*(max((getattr(size, name) for size in sizes), default=0) for name in ("part", "whole", "items")))
+
+
+def _repeats(node: nodes.Node, depth: int = 0) -> int:
+    """How many loops stand inside one another at most; a filter that joins runs over a list as well."""
+    loops = isinstance(node, nodes.For) or (isinstance(node, nodes.Filter) and node.name == "join")
+    depth += loops
+    return max((_repeats(child, depth) for child in node.iter_child_nodes()), default=depth)
 
 
 def _branches(choice: str, alternatives: Sequence[str]) -> str:

@@ -210,7 +210,13 @@ def test_tables_show_what_a_score_needs_beside_it(
         "published, not measured",
     ):
         assert words in text
-    assert "classes in order: CD, HYP, MI, NORM, STTC" in text
+    about = json.loads((runs / "b" / "scores.json").read_text())["tasks"]["ptbxl-superdiagnostic"]["about"]
+    counts = ", ".join(f"{row['class']} {row['positives']['test']['presence']}" for row in about["classes"])
+    assert [row["class"] for row in about["classes"]] == ["CD", "HYP", "MI", "NORM", "STTC"]
+    assert f"5 classes in order, with test positives by presence: {counts}" in text
+    rare = [row["class"] for row in about["classes"] if row["positives"]["test"]["presence"] < 10]
+    assert rare
+    assert f"'at least 10 positives' by presence, {len(rare)} classes: {', '.join(rare)}" in text
     assert "trained on 0.0 % of the" in text
     assert "sensitivity" in text
     data = ["--ptbxl", str(simulated_bench / "ecgs"), "--ecgqa", str(simulated_bench / "ecgqa")]
@@ -223,6 +229,7 @@ def test_tables_show_what_a_score_needs_beside_it(
         "clean",
         "candidates_argmax",
         "of the official 82,146",
+        "track clean: trained on 0.0 % of the",
         "within, strict",
     ):
         assert words in text

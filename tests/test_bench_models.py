@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,16 @@ class Listed:
         for item in batch:
             assert item.multiple and len(item.options) == len(item.codes) == 5
             yield Answer(item.id, text=item.options[0], scores=[0.9, 0.1, 0.1, 0.1, 0.1])
+
+class Mended:
+    fingerprint = "the same weights"
+
+    def answer(self, batch):
+        for item in batch:
+            note(item)
+            if item.codes == ("MI",):
+                raise ValueError("no idea about infarction")
+            yield Answer(item.id, text="no")
 
 class Badly:
     trained_on = "simulated:1"
@@ -273,6 +284,20 @@ def test_a_model_that_raises_half_way_loses_no_answer_and_can_be_mended(ask: Any
     assert answers(models).filter(pl.col("status") == "error")["code"].unique().to_list() == ["MI"]
 
 
+def test_a_model_with_a_fingerprint_goes_on_when_its_file_is_mended(ask: Any, models: Path) -> None:
+    with pytest.raises(ModelError, match="is another model, unless it declares a fingerprint"):
+        ask("Mended")
+    kept = journalled(models)
+    text = (models / "tested_models.py").read_text()
+    (models / "tested_models.py").write_text(
+        text.replace('item.codes == ("MI",):\n                raise', "False:\n                raise")
+    )
+    result = ask("Mended")
+    assert (result.reused, result.asked) == (kept, 30 - kept)
+    asked = Counter(Path("asked.log").read_text().split())
+    assert sorted(asked.values()) == [1] * 29 + [3], "again only what failed: in its batch, alone, and mended"
+
+
 def test_failed_questions_count_as_wrong(ask: Any) -> None:
     scores = ask("raises_half_way", max_failures=6).scores["tasks"]["ptbxl-superdiagnostic"]
     view = scores["views"][0]
@@ -407,12 +432,53 @@ def items(ecgs: int, each: int) -> list[Item]:
     return [Item(f"{r.ecg_id} {k}", (r,), "?", (), False) for r in recordings for k in range(each)]
 
 
-@pytest.mark.parametrize(("size", "ecgs", "each"), [(1, 3, 4), (10, 5, 4), (64, 3, 71), (100, 1, 7), (8, 9, 1)])
-def test_batches_hold_everything_once_and_no_more_than_asked_for(size: int, ecgs: int, each: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "ecgs", "each", "sizes"),
+    [
+        (1, 3, 4, [1] * 12),
+        (10, 5, 4, [8, 8, 4]),
+        (256, 5, 71, [213, 142]),
+        (256, 3, 150, [150, 150, 150]),
+        (64, 3, 71, [64, 64, 64, 21]),
+        (100, 1, 7, [7]),
+        (8, 9, 1, [8, 1]),
+    ],
+)
+def test_batches_keep_an_ecg_together_where_it_fits(size: int, ecgs: int, each: int, sizes: list[int]) -> None:
     everything = items(ecgs, each)
     batches = list(batched(iter(everything), size))
     assert [item for batch in batches for item in batch] == everything
-    assert max(len(batch) for batch in batches) <= size
+    assert [len(batch) for batch in batches] == sizes
+
+
+ENCODER = """
+from pathlib import Path
+from ecglm.bench import Answer
+
+class Encoder:
+    batch_size = 200
+
+    def answer(self, batch):
+        told = sorted({recording.ecg_id for item in batch for recording in item.recordings[:1]})
+        with Path(__file__).with_name("batches.log").open("a") as file:
+            file.write(" ".join(told) + "\\n")
+        for item in batch:
+            yield Answer(item.id, text=item.options[0], scores=[0.5] * len(item.options))
+"""
+
+
+def test_an_ecg_comes_in_one_batch_whichever_tasks_ask_about_it(simulated_bench: Path, models: Path) -> None:
+    (models / "encoder.py").write_text(ENCODER)
+    tasks = ("ptbxl-all", "ptbxl-superdiagnostic", "ptbxl-subdiagnostic", "ecgqa-single")
+    data = {"ptbxl": simulated_bench / "ecgs", "ecgqa": simulated_bench / "ecgqa", "settings": Settings(n_resamples=0)}
+    result = run(RunConfig("python:encoder:Encoder", tasks, models / "out", **data))
+    batches = [line.split() for line in (models / "batches.log").read_text().splitlines()]
+    answers = pl.read_parquet(result.out / "answers.parquet")
+    assert Counter(ecg_id for batch in batches for ecg_id in batch) == Counter(answers["ecg_id"].unique().to_list())
+    each = dict(answers.group_by("role", "ecg_id").len().group_by("role").agg(pl.col("len").max()).iter_rows())
+    most = max(len(result.scores["tasks"][task]["about"]["classes"]) for task in tasks[:3])
+    assert each["test"] == each["threshold"] + 3, "the statements of three tasks, and three questions of ECG-QA"
+    assert each["threshold"] > most, "more than any one task asks"
 
 
 def test_random_answers_depend_on_seed_and_question_only(simulated_bench: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def ask(simulated_bench: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def go(path: Path, task: str = TASK, **options: Any) -> dict[str, Any]:
         data = {"ptbxl": simulated_bench / "ecgs", "ecgqa": simulated_bench / "ecgqa", "settings": FEW}
-        result = run(RunConfig(f"predictions:{path}", (task,), tmp_path / "run", **data, **options))
+        result = run(RunConfig(f"predictions:{path}", (task,), tmp_path / "run", **(data | options)))
         return dict(result.scores["tasks"][task])
 
     return go
@@ -165,6 +166,22 @@ def test_answers_to_ecgqa_by_sample_id(simulated_bench: Path, ask: Any, tmp_path
     pl.DataFrame(rows[1:]).write_ndjson(tmp_path / "p.jsonl")
     with pytest.raises(PredictionError, match="no row for 1 test questions"):
         ask(tmp_path / "p.jsonl", "ecgqa")
+
+
+def test_two_answers_to_one_question_of_ecgqa_are_refused(simulated_bench: Path, ask: Any, tmp_path: Path) -> None:
+    data = shutil.copytree(simulated_bench / "ecgqa", tmp_path / "ecgqa")
+    path = data / "ecgqa/ptbxl/paraphrased/test/0.json"
+    samples = json.loads(path.read_text())
+    samples.append({**samples[0], "sample_id": 9_999})
+    path.write_text(json.dumps(samples))
+    rows = [{"sample_id": sample["sample_id"], "answer": ", ".join(sample["answer"])} for sample in samples]
+    pl.DataFrame(rows).write_ndjson(tmp_path / "p.jsonl")
+    overall = ask(tmp_path / "p.jsonl", "ecgqa", ecgqa=data)["tracks"]["official"]["free"]["overall"]
+    assert (overall["strict"]["value"], overall["n_questions"]) == (1.0, len(samples))
+    rows[-1]["answer"] = "something else"
+    pl.DataFrame(rows).write_ndjson(tmp_path / "p.jsonl")
+    with pytest.raises(PredictionError, match=r"1 rows answer .* in another way .*sample 9999.*give both the same"):
+        ask(tmp_path / "p.jsonl", "ecgqa", ecgqa=data)
 
 
 def test_readings_as_text(simulated_bench: Path, ask: Any, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ import pytest
 
 from ecglm.bench.comparison import compare_runs, leaderboard
 from ecglm.bench.journal import Journal, read_journal
+from ecglm.bench.questions import Questions
 from ecglm.bench.runs import RunConfig, RunResult, run, score_run
 from ecglm.bench.scoring import Settings
-from ecglm.bench.smoke import smoke
+from ecglm.bench.smoke import chance, smoke
 from ecglm.synth.errors import RunError
 
 FEW = Settings(n_resamples=100)
@@ -80,8 +83,8 @@ def test_known_models_on_ptbxl(task: str, ptbxl_full: Path, tmp_path: Path) -> N
         assert whole["adversary"]["strict"]["metrics"][metric]["value"] == 0.0
     assert headline(results["adversary"], task) == 0.0
     assert headline(results["majority"], task) == 0.5
-    chance = results["random"].scores["tasks"][task]["headline"]
-    assert chance["low"] < 0.5 < chance["high"]
+    expected, deviation = chance(Questions.load(tmp_path / "random" / "tasks" / task))
+    assert abs(headline(results["random"], task) - expected) < 3 * deviation
     constant, reached = whole["majority"]["constant"], whole["majority"]["scores"]["metrics"]
     assert reached["f1_macro"]["value"] == pytest.approx(constant["f1_macro"])
     leak = results["majority"].scores["tasks"][task]["leakage"]
@@ -94,8 +97,10 @@ def test_known_models_on_the_official_questions(data_dir: Path, ptbxl_full: Path
     data = {"ptbxl": ptbxl_full, "ecgqa": data_dir / "ecgqa"}
     results = {
         model: run(RunConfig(model, ("ecgqa",), tmp_path / model, settings=FEW, **data))
-        for model in ("oracle", "adversary", "majority")
+        for model in ("oracle", "adversary", "majority", "random")
     }
+    expected, deviation = chance(Questions.load(tmp_path / "random" / "tasks" / "ecgqa"))
+    assert abs(headline(results["random"], "ecgqa") - expected) < 3 * deviation
     assert headline(results["oracle"], "ecgqa") == 1.0
     assert headline(results["adversary"], "ecgqa") == 0.0
     answers = pl.read_parquet(tmp_path / "majority" / "answers.parquet").select("question_id", "raw_answer")
@@ -105,14 +110,24 @@ def test_known_models_on_the_official_questions(data_dir: Path, ptbxl_full: Path
     assert headline(results["majority"], "ecgqa") == pytest.approx(prior)
 
 
-def test_random_reaches_what_chance_gives(finished: dict[str, RunResult]) -> None:
-    chance = finished["random"].scores["tasks"]["ptbxl-superdiagnostic"]["headline"]
-    assert chance["low"] < 0.5 < chance["high"]
-    by = finished["random"].scores["tasks"]["ecgqa"]["tracks"]["official"]["candidates_argmax"]["by"]["question_type"]
-    verify = by["single-verify"]
-    assert abs(verify["strict"]["value"] - 1 / 2) < 4 * (0.25 / verify["n_questions"]) ** 0.5
-    choose = by["single-choose"]
-    assert abs(choose["strict"]["value"] - 1 / 3) < 4 * (2 / 9 / choose["n_questions"]) ** 0.5
+@pytest.mark.parametrize("task", TASKS)
+def test_random_reaches_what_chance_gives(task: str, finished: dict[str, RunResult]) -> None:
+    expected, deviation = chance(Questions.load(finished["random"].out / "tasks" / task))
+    assert abs(headline(finished["random"], task) - expected) < 3 * deviation
+
+
+def test_majority_reaches_its_prior(finished: dict[str, RunResult], simulated_bench: Path) -> None:
+    """By template the answer that is most frequent in the training questions, right as often as it is true."""
+    for task in ("ptbxl-superdiagnostic", "ptbxl-rhythm"):
+        assert headline(finished["majority"], task) == 0.5
+    base = simulated_bench / "ecgqa" / "ecgqa" / "ptbxl" / "paraphrased"
+    train, test = (json.loads((base / split / "0.json").read_text()) for split in ("train", "test"))
+    told = finished["majority"].scores["tasks"]["ecgqa"]["tracks"]["official"]["free"]["by"]["question_type"]
+    for kind in ("single-verify", "single-query", "comparison_irrelevant-verify"):
+        counts = Counter(tuple(sorted(each["answer"])) for each in train if each["question_type"] == kind)
+        likeliest = min(counts, key=lambda answer: (-counts[answer], answer))
+        of_kind = [tuple(sorted(each["answer"])) for each in test if each["question_type"] == kind]
+        assert told[kind]["strict"]["value"] == pytest.approx(of_kind.count(likeliest) / len(of_kind))
 
 
 def test_smoke_passes() -> None:
@@ -229,8 +244,6 @@ def test_a_folder_keeps_to_one_model_and_one_way_of_asking(
 
 
 def test_a_changed_waveform_is_asked_about_again(simulated_bench: Path, tmp_path: Path) -> None:
-    import shutil
-
     ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
     (tmp_path / "still.py").write_text(
         "from ecglm.bench import Answer\ndef no(batch):\n    return [Answer(i.id, text='no') for i in batch]\n"
@@ -404,6 +417,32 @@ def test_runs_on_other_questions_are_not_compared(
     run(RunConfig("majority", ("ptbxl-form",), tmp_path / "form", limit=5, **data))
     with pytest.raises(RunError, match="no task in common"):
         compare_runs(finished["random"].out, tmp_path / "form", FEW)
+    later = shutil.copytree(finished["random"].out, tmp_path / "later")
+    about = json.loads((later / "run.json").read_text())
+    about["tasks"]["ptbxl-rhythm"]["version"] = 2
+    (later / "run.json").write_text(json.dumps(about))
+    with pytest.raises(RunError, match=r"version 1 of ptbxl-rhythm, .*later version 2, whose scores do not compare"):
+        compare_runs(finished["random"].out, later, FEW)
+
+
+def test_scorings_of_ecgqa_are_never_set_against_each_other(
+    finished: dict[str, RunResult], simulated_bench: Path, tmp_path: Path
+) -> None:
+    answers = pl.read_parquet(finished["random"].out / "answers.parquet")
+    of_task = answers.filter(pl.col("tasks").list.contains("ecgqa"))
+    of_task.select("question_id", "scores").write_parquet(tmp_path / "scores.parquet")
+    data = {"ptbxl": simulated_bench / "ecgs", "ecgqa": simulated_bench / "ecgqa", "settings": FEW}
+    config = RunConfig(f"predictions:{tmp_path / 'scores.parquet'}", ("ecgqa",), tmp_path / "scores", **data)
+    assert run(config).scores["tasks"]["ecgqa"]["headline"]["scoring"] == "candidates"
+    runs = [finished["random"].out, tmp_path / "scores"]
+    for action in (lambda settings: compare_runs(*runs, settings), lambda settings: leaderboard(runs, settings)):
+        with pytest.raises(RunError, match=r"random by free, .*scores by candidates: these scorings do not compare"):
+            action(FEW)
+        for track in ("official", "clean"):
+            made = action(Settings(n_resamples=50, scoring="candidates", track=track))["tasks"]["ecgqa"]
+            assert (made["metric"], made["scoring"], made["track"]) == ("exact_match", "candidates", track)
+    with pytest.raises(RunError, match="scores: ecgqa has no exact_match: nothing to score by free"):
+        compare_runs(*runs, Settings(n_resamples=50, scoring="free"))
 
 
 def test_ways_of_asking_can_be_compared(simulated_bench: Path, tmp_path: Path) -> None:
@@ -423,8 +462,6 @@ def test_ways_of_asking_can_be_compared(simulated_bench: Path, tmp_path: Path) -
 
 
 def test_answers_of_the_built_in_models_follow_the_labels(simulated_bench: Path, tmp_path: Path) -> None:
-    import shutil
-
     ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
     config = RunConfig("oracle", ("ptbxl-superdiagnostic",), tmp_path / "a", ptbxl=ecgs, settings=FEW)
     first = run(config)
@@ -433,6 +470,10 @@ def test_answers_of_the_built_in_models_follow_the_labels(simulated_bench: Path,
     again = run(config)
     assert again.reused == 0
     assert headline(first, "ptbxl-superdiagnostic") == headline(again, "ptbxl-superdiagnostic") == 1.0
+    unchanged = replace(config, ptbxl=simulated_bench / "ecgs", out=tmp_path / "b")
+    run(unchanged)
+    with pytest.raises(RunError, match="the same questions of ptbxl-superdiagnostic with the same truth"):
+        compare_runs(tmp_path / "a", tmp_path / "b", FEW)
 
 
 def test_a_leaderboard_ranks_and_groups(finished: dict[str, RunResult]) -> None:

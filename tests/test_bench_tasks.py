@@ -21,6 +21,7 @@ from ecglm.bench.kinds.choices import options_of
 from ecglm.bench.questions import Questions, fingerprint_of
 from ecglm.bench.task import builtin_tasks, find_tasks, parse_task, read_tasks
 from ecglm.synth.errors import TaskError
+from ecglm.synth.export_ecgqa import FORMAT, MANIFEST
 
 CLASSES = {"all": 71, "diagnostic": 44, "subdiagnostic": 23, "superdiagnostic": 5, "form": 19, "rhythm": 12}
 """As Strodthoff et al. 2021, table II."""
@@ -215,7 +216,7 @@ def test_the_official_archive_in_part_works_and_says_what_is_missing(data_dir: P
     questions = questions_of("ecgqa-comparison", data)
     about = questions.about
     assert about["n_questions"] == 2146
-    assert about["ecgqa"]["official_questions"] == 82_146
+    assert about["ecgqa"]["of_questions"] == 82_146
     assert about["ecgqa"]["missing_files"] == [f"{start}.json" for start in range(0, 80_000, 10_000)]
     assert about["missing_types"] == [
         "comparison_consecutive-verify",
@@ -324,6 +325,31 @@ def test_a_regenerated_folder_without_the_options_works_and_says_so(qa: Path, si
     assert any("is missing: the options are the answers found here" in text for text in questions.about["odd"])
     verify = questions.asked.filter(pl.col("options").list.contains("yes"))
     assert verify["options"].unique().to_list() == [["no", "yes"]]
+
+
+def test_an_export_of_ecglm_is_whole_by_its_own_count_and_said_to_be_no_official_one(
+    qa: Path, simulated_bench: Path
+) -> None:
+    path, samples = shard(qa)
+    root = qa.parents[1]
+    counts = {"train": 9, "valid": 9, "test": len(samples)}
+    (root / MANIFEST).write_text(json.dumps({"format": FORMAT, "questions": counts}))
+    for given in (root, qa):
+        told = questions_of("ecgqa", Data(simulated_bench / "ecgs", given)).about["ecgqa"]
+        assert told["generated_again"]
+        assert told["questions"] == told["of_questions"] == len(samples)
+        assert told["missing_files"] == []
+        assert told["incomplete_files"] == {}
+    path.write_text(json.dumps(samples[:-1]))
+    unlisted = str(samples[0]["ecg_id"][0])
+    listed = (qa / "test_ecgs.tsv").read_text().splitlines()
+    kept = [line for line in listed if line.split("\t")[1] != unlisted]
+    assert len(kept) == len(listed) - 1
+    (qa / "test_ecgs.tsv").write_text("\n".join(kept) + "\n")
+    about = questions_of("ecgqa", Data(simulated_bench / "ecgs", root)).about
+    assert about["ecgqa"]["incomplete_files"] == {"0.json": f"{len(samples) - 1} of {len(samples)} questions"}
+    of_it = sum(int(unlisted) in sample["ecg_id"] for sample in samples[:-1])
+    assert about["odd"] == {"an ECG is not in test_ecgs.tsv": of_it}
 
 
 def test_a_folder_that_is_no_ecgqa_says_what_is_expected(tmp_path: Path) -> None:

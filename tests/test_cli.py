@@ -26,6 +26,7 @@ COMMANDS = (
     "query",
     "test",
     "stats",
+    "audit",
     "why",
     "plot",
     "export",

@@ -158,6 +158,20 @@ def test_the_questions_pass_every_check_and_can_be_made_again(questions: Corpus)
         assert explain(questions, pair["pair_id"]).identical, pair["template_id"]
 
 
+@pytest.mark.slow
+def test_real_labels_and_notes_give_questions_without_an_error(
+    data_dir: Path, ptbxl_part: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "corpus"
+    build(BuildConfig(ptbxl=ptbxl_part, limit=300, families=("ecgqa",), ecgqa=data_dir / "ecgqa", workers=1, out=out))
+    corpus = Corpus.open(out)
+    errors = {
+        result.name: result.examples for result in run_checks(corpus) if result.severity == "error" and result.n_bad
+    }
+    assert errors == {}
+    assert {"statement_without_option", "absence_not_safe"} <= set(corpus.manifest["rejected_reasons"])
+
+
 def test_two_ecgs_compared_are_of_one_split_in_both_senses(questions: Corpus) -> None:
     ecgs = questions.table("ecgqa_ecgs").to_table().to_pydict()
     listed = dict(zip(ecgs["ecg_id"], ecgs["ecgqa_split"], strict=True))

@@ -9,6 +9,7 @@ import pytest
 
 from ecglm.synth.facts import (
     available_measurements,
+    decide_ecgs,
     derive_comparisons,
     derive_views,
     merge_measurements,
@@ -59,7 +60,8 @@ class Made:
         names = sorted({name for row in self.measured for name in row})
         provider = pa.table({name: [row.get(name) for row in self.measured] for name in names})
         merged = merge_measurements(ecgs, [("measured", provider)], pa.array(range(len(self.ecgs)), pa.int64()))
-        views = derive_views(merged, pa.Table.from_pylist(self.labels, schema=LABELS), self.guidelines)
+        labels = pa.Table.from_pylist(self.labels, schema=LABELS)
+        views = derive_views(merged, labels, self.guidelines, decide_ecgs(merged, self.guidelines))
         self.facts_table = views["facts"]
         self.views = {name: table.to_pylist() for name, table in views.items()}
         return self

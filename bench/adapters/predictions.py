@@ -61,15 +61,20 @@ class Predictions:
         given = {tuple(row[: len(keys)]): row[len(keys) :] for row in _plain(table, keys)}
         answered_roles = set()
         missing: dict[str, list[str]] = {"test": [], "threshold": []}
+        torn = []
         for each in questions:
             for question_id, role, key, words in _wanted(each, keys):
                 if key in given:
-                    self._answers[question_id] = given[key]
+                    if self._answers.setdefault(question_id, given[key]) != given[key]:
+                        torn.append(words)
                     answered_roles.add(role)
                 else:
                     missing[role].append(words)
         if missing["test"]:
             problems.add(f"no row for {len(missing['test'])} test questions", missing["test"], "add them")
+        if torn:
+            what = f"{len(torn)} rows answer a question about an ECG in another way than a row for the same question"
+            problems.add(what, torn, "it is asked once, so give both the same answer")
         if missing["threshold"] and "threshold" in answered_roles:
             what = f"no row for {len(missing['threshold'])} questions of the threshold folds"
             problems.add(what, missing["threshold"], "add them, or leave those folds out altogether")

@@ -20,6 +20,7 @@ from ecglm.bench.task import ChoicesTask, LoadedTask
 from ecglm.synth.errors import TaskError
 
 GROUPS = ("question_type", "attribute_type", "template")
+TRACKS = ("official", "clean")
 NONE = "none"
 
 NO_OPTIONS = f"{OPTIONS_FILE} is missing: the options are the answers found here, so nothing compares with others"
@@ -85,6 +86,7 @@ def _rows(
     patients = dict(data.ecgs.select("ecg_id", "patient_id").iter_rows())
     folds = dict(data.ecgs.select("ecg_id", "strat_fold").iter_rows())
     source = data.source.name
+    listed = copy.listed(task.split)
     dropped: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     rows = []
@@ -96,6 +98,8 @@ def _rows(
         if any(ecg_id not in patients for ecg_id in ecg_ids):
             dropped["an ECG is not in the PTB-XL folder"] += 1
             continue
+        if listed is not None and not listed.issuperset(map(str, sample["ecg_id"])):
+            notes[f"an ECG is not in {task.split}_ecgs.tsv"] += 1
         options, odd = options_of(sample, copy.options)
         if odd:
             notes[odd] += 1
@@ -238,10 +242,13 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
     table = questions.truth.join(answers, on="question_id", how="left", maintain_order="left")
     right = _right(table, settings.option_threshold)
     queries = table["question_type"].str.ends_with("query").to_numpy()
+    by = settings.scoring or next(iter(right), "free")
     tracks: dict[str, Any] = {}
-    headline: dict[str, Any] = {"metric": task.headline, "value": None, "unavailable": "nothing to score"}
+    headline: dict[str, Any] = {"metric": task.headline, "track": settings.track, "scoring": by, "value": None}
+    headline["unavailable"] = f"nothing to score by {by} in the track {settings.track}"
     value, resamples = None, nan_resamples(settings)
-    for track, rows in (("official", np.ones(table.height, dtype=np.bool_)), ("clean", table["clean"].to_numpy())):
+    of_track = dict(zip(TRACKS, (np.ones(table.height, dtype=np.bool_), table["clean"].to_numpy()), strict=True))
+    for track, rows in of_track.items():
         if not rows.any():
             tracks[track] = {"n_questions": 0, "unavailable": "no question of this track is at hand"}
             continue
@@ -252,18 +259,19 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
             if scorable[name].any()
         }
         tracks[track] = {"n_questions": int(rows.sum())} | {name: each.as_dict() for name, each in made.items()}
-        if track == "official" and made:
-            name, first = next(iter(made.items()))
-            mean = first.means["question_type"].strict
+        if track == settings.track and by in made:
+            chosen = made[by]
+            mean = chosen.means["question_type"].strict
             headline = {
                 "metric": task.headline,
                 "track": track,
-                "scoring": name,
-                "over": f"unweighted mean of {len(first.by['question_type'])} question types",
+                "scoring": by,
+                "over": f"unweighted mean of {len(chosen.by['question_type'])} question types",
             } | mean.as_dict()
             value = mean.value
-            resamples = first.resamples.get("strict_mean_over_question_type", resamples)
-    first_right = next(iter(right.values()))["strict"] if right else np.zeros(table.height, dtype=np.bool_)
+            resamples = chosen.resamples.get("strict_mean_over_question_type", resamples)
+    decided = right[by]["strict"] if by in right else np.zeros(table.height, dtype=np.bool_)
+    decisions = pl.DataFrame({"key": table["sample_id"].cast(pl.String), "right": decided})
     texts = table.filter(pl.col("text").is_not_null())
     return Scored(
         content={
@@ -279,7 +287,7 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
         },
         value=value,
         resamples=resamples,
-        right=pl.DataFrame({"key": table["sample_id"].cast(pl.String), "right": first_right}),
+        right=decisions.filter(pl.Series(of_track[settings.track])),
     )
 
 

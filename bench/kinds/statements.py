@@ -343,6 +343,8 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
             "kind": "statements",
             "headline": headline,
             "ask": questions.ask,
+            "rare": {rule: _rare(questions, rule, least) for rule in task.label_rules},
+            "min_positives": least,
             "thresholds": "one per class, the best F1 on fold " + ", ".join(map(str, task.threshold_folds)),
             "unparsed": {
                 reading: float(test.unparsed[reading].mean()) if test.has_text else None
@@ -355,6 +357,11 @@ def score(questions: Questions, answers: pl.DataFrame, settings: Settings) -> Sc
         resamples=resamples,
         right=_right(test, held_out, questions, task, classes),
     )
+
+
+def _rare(questions: Questions, rule: str, least: int) -> list[str]:
+    """The classes with fewer test positives."""
+    return [row["class"] for row in questions.about["classes"] if row["positives"]["test"][rule] < least]
 
 
 def _thresholds(held_out: _Answered, classes: list[str], rule: str) -> tuple[Floats | None, str]:

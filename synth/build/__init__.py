@@ -41,6 +41,8 @@ from ecglm.synth.build.tables import (
     keep_simulated,
     make_manifest,
     remove_unfinished,
+    write_findings,
+    write_measurements,
     write_tables,
     write_template_tables,
 )
@@ -203,6 +205,7 @@ def _build_locked(
                 [t for t in selected if t.id not in skipped],
                 digests,
                 tell,
+                beside=[(write_measurements, stage, blocks, source_files.providers), (write_findings, stage, blocks)],
             )
     with _timed(timings, "finish"):
         remove_unfinished(stage, done)

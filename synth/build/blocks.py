@@ -16,13 +16,20 @@ import xxhash
 from ecglm.synth.build.used import USED, used_values
 from ecglm.synth.corpus import write_json
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
-from ecglm.synth.facts import ACROSS_BLOCKS, ECG_VIEWS, derive_comparisons, derive_views, merge_measurements
+from ecglm.synth.facts import (
+    ACROSS_BLOCKS,
+    ECG_VIEWS,
+    decide_ecgs,
+    derive_comparisons,
+    derive_views,
+    merge_measurements,
+)
 from ecglm.synth.gate import gate_counts, gate_table
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 4096
+BLOCK_ECGS = 3072
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
 MEASURED = "measured"
@@ -109,12 +116,13 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     labels = labels.filter(pc.is_in(labels["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks()))
     merged = merge_measurements(ecgs, list(providers.items()), ecg_index)
     used = used_values(ecgs, list(providers.items()))
-    views = derive_views(merged, labels, guidelines_of_worker(job.guidelines))
+    decided = decide_ecgs(merged, guidelines_of_worker(job.guidelines))
+    write_arrow(folder / "decided.arrow", decided.findings)
+    views = derive_views(merged, labels, guidelines_of_worker(job.guidelines), decided)
     asked = slice(None) if job.ecgqa else slice(0, 0)
     listed = job.work / ECGQA_LISTS
     views["ecgqa"] = derive_ecgqa(
-        views["facts"][asked],
-        views["labels"][asked],
+        {name: views[name][asked] for name in ("facts", "labels", "findings")},
         guidelines_of_worker(job.guidelines),
         read_arrow(listed) if listed.is_file() else None,
     )

@@ -54,12 +54,17 @@ class SourceConfig(BaseModel):
         return self
 
 
-class BuildConfig(SourceConfig):
-    """Everything that decides what a build makes, and how it runs."""
+class MeasuredConfig(SourceConfig):
+    """Which ECGs, whose measurements of them, and the guidelines that judge them."""
 
     ptbxl_plus: tuple[Path, ...] = ()
     providers: tuple[str, ...] | None = None
     guidelines: Path | None = None
+
+
+class BuildConfig(MeasuredConfig):
+    """Everything that decides what a build makes, and how it runs."""
+
     templates: Path | None = None
     families: tuple[Literal[FAMILIES], ...] = DEFAULT_FAMILIES  # type: ignore[valid-type]
     ecgqa: Path | None = None

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest, write_arrow
-from ecglm.synth.build.config import BuildConfig, SourceConfig
+from ecglm.synth.build.config import BuildConfig, MeasuredConfig, SourceConfig
 from ecglm.synth.build.extras import Extras, chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.corpus import BUILD_LOG, Corpus
@@ -59,7 +59,7 @@ class SourceFiles:
     extras: Extras
 
 
-def source_root(config: BuildConfig, work: Path, tell: Progress) -> Path:
+def source_root(config: SourceConfig, work: Path, tell: Progress) -> Path:
     """The folder of the source; simulated ECGs are written first."""
     if config.folder is not None:
         return config.folder.absolute()
@@ -105,7 +105,7 @@ def known_statements() -> pl.DataFrame:
 
 
 def write_source(
-    work: Path, source: Source, config: BuildConfig, previous: Corpus | None, tell: Progress
+    work: Path, source: Source, config: MeasuredConfig, previous: Corpus | None, tell: Progress
 ) -> SourceFiles:
     """Writes the tables of a source where workers find them, and those of the folders given with it."""
     from ecglm.synth.sources import signal_stamp
@@ -113,7 +113,7 @@ def write_source(
     every_ecg = ecgs_table(source)
     extras = read_extras(config.ptbxl_plus, source)
     ecgs, left_out = every_ecg, REJECTED.empty_table()
-    if config.ecgqa_folder is not None:
+    if isinstance(config, BuildConfig) and config.ecgqa_folder is not None:
         listed, lists = _ecgqa_lists(config, every_ecg)
         excluded = pc.is_in(every_ecg["ecg_id"], listed.filter(listed["excluded"])["ecg_id"].combine_chunks())
         ecgs, left_out = every_ecg.filter(pc.invert(excluded)), rejections(every_ecg.filter(excluded))

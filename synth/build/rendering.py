@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, Template
 
-_GROUP_BLOCKS = 4
+_GROUP_BLOCKS = 3
 """Blocks a template sees at once: more make fewer queries, fewer take less memory."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -52,10 +54,16 @@ def render_all(
     templates: list[Template],
     digests: dict[str, str],
     tell: Progress,
+    beside: Sequence[tuple[Any, ...]],
 ) -> tuple[dict[str, dict[str, Any]], int]:
+    """What was noted of each template, and how many were taken over.
+
+    Args:
+        beside: other work to share out meanwhile, each a function and its arguments.
+    """
     n_blocks = len(list((work / "blocks").iterdir()))
     done: dict[str, dict[str, Any]] = {}
-    tasks: list[tuple[RenderJob]] = []
+    jobs: list[RenderJob] = []
     reused = 0
     earlier = {entry["template_id"]: entry for entry in previous.manifest["templates"]} if previous else {}
     for template in templates:
@@ -67,12 +75,17 @@ def render_all(
             done[template.id] = _reuse(work, out, earlier[template.id])
             reused += 1
         else:
-            tasks.append((RenderJob(work, source, template, n_blocks, key),))
-    total = len(templates)
-    results = run(render_template, tasks, lambda count: tell("rendering templates", count + total - len(tasks), total))
-    for (job,), note in zip(tasks, results, strict=True):
+            jobs.append(RenderJob(work, source, template, n_blocks, key))
+    total, first = len(templates), len(templates) - len(jobs)
+    tasks = [*beside, *((render_template, job) for job in jobs)]
+    results = run(_call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))
+    for job, note in zip(jobs, results[len(beside) :], strict=True):
         done[job.template.id] = note
     return done, reused
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _render_key(template: Template, digests: dict[str, str], source: str) -> str:
@@ -102,24 +115,42 @@ def _reuse(work: Path, out: Path, entry: dict[str, Any]) -> dict[str, Any]:
     return entry | {"reused": True}
 
 
-@lru_cache(maxsize=16)
-def _group_connection(work: Path, group: range) -> LockedConnection:
-    """The views of some blocks, memory-mapped; kept open for the next template this process renders."""
-    knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
-    views = {
-        name: pa.concat_tables(read_arrow(block_folder(work, number) / f"{name}.arrow") for number in group)
-        for name in ECG_VIEWS
-    }
-    return LockedConnection({**views, **knowledge}, setup=[DOUBTS], memory_limit="512MB")
+class _Group:
+    """The views of some blocks, memory-mapped and connected."""
+
+    def __init__(self, work: Path, blocks: range) -> None:
+        self._mapped: list[mmap.mmap] = []
+        knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
+        views = {
+            name: pa.concat_tables(self._read(block_folder(work, number) / f"{name}.arrow") for number in blocks)
+            for name in ECG_VIEWS
+        }
+        self.connection = LockedConnection({**views, **knowledge}, setup=[DOUBTS], memory_limit="512MB")
+
+    def _read(self, path: Path) -> pa.Table:
+        with path.open("rb") as file:
+            self._mapped.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return pa.ipc.open_file(pa.BufferReader(self._mapped[-1])).read_all()
+
+    def leave(self) -> None:
+        """Gives back the memory of what was read; it comes from the files again when it is read again."""
+        for mapped in self._mapped:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+@lru_cache(maxsize=64)
+def _group(work: Path, blocks: range) -> _Group:
+    """Kept open for the next template this process renders."""
+    return _Group(work, blocks)
 
 
 def forget() -> None:
     """Closes what a process keeps open from one task to the next."""
-    for cache in (_group_connection, _register, guidelines_of_worker):
-        cache.cache_clear()
+    for kept in (_group, _register, guidelines_of_worker):
+        kept.cache_clear()
 
 
-@lru_cache(maxsize=1)
+@cache
 def _register(work: Path) -> EcgRegister:
     return EcgRegister.of(read_arrow(work / "register.arrow"))
 
@@ -139,14 +170,15 @@ def render_template(job: RenderJob) -> dict[str, Any]:
         writer = stack.enter_context(_PairWriter(work / "stage", template.id))
         rejected = stack.enter_context(ParquetFile(rejected_path, REJECTED))
         for group in groups:
-            connection = _group_connection(work, group)
-            for part in render_block(template, connection, register, job.source):
+            views = _group(work, group)
+            for part in render_block(template, views.connection, register, job.source):
                 writer.write(part.pairs)
                 rejected.write(part.rejected)
                 counts["n_pairs"] += part.pairs.num_rows
                 counts["n_rejected"] += part.rejected.num_rows
                 counts["n_capped"] += part.n_capped
                 fingerprint += part.fingerprint
+            views.leave()
     counts["n_rows"] = counts["n_pairs"] + counts["n_rejected"] + counts["n_capped"]
     note = {
         "template_id": template.id,

@@ -35,20 +35,27 @@ from ecglm.synth.templates import TemplateSet
 
 
 def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: GuidelineSet) -> None:
+    """The small ones; see `write_findings` and `write_measurements`."""
     write_table(stage, "ecgs", blocks.parts("ecgs"), ECGS)
     write_table(stage, "labels", blocks.parts("source_labels"), LABELS)
-    write_table(stage, "findings", blocks.parts("decided"), FINDINGS)
     write_table(stage, "guidelines", [guidelines.table()], GUIDELINES)
     write_table(stage, "gate", [blocks.gate()], GATE)
     for name, table in source.extras.tables.items():
         write_table(stage, name, [table], OPTIONAL_TABLES[name])
     (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")
+
+
+def write_findings(stage: Path, blocks: Blocks) -> None:
+    write_table(stage, "findings", blocks.parts("decided"), FINDINGS)
+
+
+def write_measurements(stage: Path, blocks: Blocks, providers: Sequence[str]) -> None:
     columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string(), USED: pa.list_(pa.string())}
-    for provider in source.providers:
+    for provider in providers:
         schema = next(blocks.parts(f"provider_{provider}")).schema
         columns |= {field.name: pa.float64() for field in schema if field.name not in columns}
     schema = pa.schema(columns)
-    write_table(stage, "measurements", _measurement_parts(blocks, source.providers, schema), schema)
+    write_table(stage, "measurements", _measurement_parts(blocks, providers, schema), schema)
 
 
 def _measurement_parts(blocks: Blocks, providers: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -8,12 +8,14 @@ ones in each of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ecglm.synth.measure.arrays import Bools, Floats, Integers, mean_between, milliseconds, moving_mean, values_at
 from ecglm.synth.measure.beats import DETECTION_HZ, Beats
+from ecglm.synth.measure.waves import LIMB_DIRECTIONS
 
 # Lengths in ms, chosen for the labels of folds 1-8 of PTB-XL (first-degree block against normal, and the medians of
 # PR and P duration that PTB-XL+ publishes) unless a source is named.
@@ -26,8 +28,13 @@ AGAINST_T, AFTER_T_END = 0.85, 50
 """Until this long after the end of the T wave before, what bends against its direction is its end."""
 USUAL_PR, USUAL_RANGE, UNUSUAL_COST = 110.0, 60.0, 0.25
 """Humps whose peak lies this long before the QRS complex are preferred: a quarter of the height at 200 ms beyond."""
-BODY_SHARE, BODY_ALIKE, BODY_REACH = 0.5, 0.4, 70
-"""What belongs to the P wave around its steepest hump: half as curved, in a like direction, within this reach."""
+SINUS_AXIS, SINUS_CHEST, AGAINST_SINUS_COST = 50.0, 0.4, 0.6
+"""P waves of the sinus node point to the left and down, between 0 and 75 degrees (Chen & Soliman 2019,
+doi:10.3389/fcvm.2019.00053), and are upright in V3 to V6. A hump bent the other way in all leads keeps two fifths of
+its height: it is mostly the dip that atrial repolarisation leaves after a P wave, or the valley between T and P."""
+BODY_SHARE, BODY_ALIKE, BODY_SINUS, BODY_REACH = 0.5, 0.4, 0.4, 70
+"""What belongs to the P wave around its steepest hump: half as curved, in a like direction or in that of the sinus node
+(in a biphasic P wave the two parts differ), within this reach."""
 ONSET_REACH, OFFSET_REACH = 65, 100
 SMALLEST_MV = 0.02
 """No P wave is lower: 20 µV, as for the CSE working party
@@ -36,7 +43,7 @@ FOUND_REGULAR, FOUND_IRREGULAR, IRREGULAR = 0.1, 0.3, 0.1
 """Evidence from which on P waves count as found; more is asked where the RR intervals vary by more than a tenth, as
 they do in fibrillation. Of folds 1-8 of PTB-XL, 88 % of the fibrillations and 0.3 % of the sinus rhythms lie below."""
 _LEAST_ERROR_MV = 0.005
-_EVIDENCE_BEFORE, _EVIDENCE_HALF = 360, 50
+_EVIDENCE_BEFORE, _EVIDENCE_HALF = 480, 50
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,13 @@ class PShapes:
 
 
 def p_bounds(
-    beat: Floats, qrs_onset: Integers, t_peak: Integers, t_offset: Integers, rr_samples: Floats, hz: int
+    beat: Floats,
+    leads: Sequence[str],
+    qrs_onset: Integers,
+    t_peak: Integers,
+    t_offset: Integers,
+    rr_samples: Floats,
+    hz: int,
 ) -> PWaves:
     """Where the P wave lies in each median beat.
 
@@ -72,6 +85,7 @@ def p_bounds(
 
     Args:
         beat: (n_records, n_leads, n_times) in mV relative to the level at QRS onset; 0 in leads not to be used.
+        leads: name of each lead.
         qrs_onset, t_peak, t_offset: (n_records,) samples; the T wave is that after the QRS complex.
         rr_samples: (n_records,) usual RR interval.
     """
@@ -94,15 +108,19 @@ def p_bounds(
     size = np.where(against & (time < t_ended[:, None]), np.float32(0), size)
     early = (qrs_onset[:, None] - time) * (1000 / hz)
     cost = UNUSUAL_COST * np.clip((np.abs(early - USUAL_PR) - USUAL_RANGE) / 200, 0, 1)
+    sinus = _sinus_direction(leads)
+    along = (bend * sinus[:, None]).sum(axis=1) / np.maximum(size, np.float32(1e-9))  # the cosine
+    worth = (1 - cost) * (1 - AGAINST_SINUS_COST * np.maximum(-along, 0))
     searched = (time >= first[:, None] + milliseconds(20, hz)) & (time <= qrs_onset[:, None] - milliseconds(40, hz))
-    peak = np.where(searched, size * (1 - cost), -1).argmax(axis=1)
+    peak = np.where(searched, size * worth, -1).argmax(axis=1)
 
     bend = curvature(smooth, milliseconds(FINE_HUMP, hz), milliseconds(FINE_WINGS, hz))
     at_peak = values_at(bend, peak)
     length = np.sqrt((bend * bend).sum(axis=1))
     alike = (bend * at_peak[:, :, None]).sum(axis=1)
+    upright = (bend * sinus[:, None]).sum(axis=1) > BODY_SINUS * length
     top = length[rows, peak][:, None]
-    body = (length >= BODY_SHARE * top) & (alike > BODY_ALIKE * length * top)
+    body = (length >= BODY_SHARE * top) & ((alike > BODY_ALIKE * length * top) | upright)
     body &= np.abs(time - peak[:, None]) <= milliseconds(BODY_REACH, hz)
     body[rows, peak] = True
     first_hump = body.argmax(axis=1)
@@ -114,6 +132,14 @@ def p_bounds(
     outside = np.minimum(qrs_onset, last_hump + milliseconds(OFFSET_REACH, hz))
     offset = corner(smooth, last_hump, outside, np.abs(values_at(bend, last_hump)))
     return PWaves(onset, peak, offset)
+
+
+def _sinus_direction(leads: Sequence[str]) -> Floats:
+    """(n_leads,) of length 1: how a P wave of the sinus node shows in each lead; 0 in all if none of them tells."""
+    shown = {lead: np.cos(np.deg2rad(degrees - SINUS_AXIS)) for lead, degrees in LIMB_DIRECTIONS.items()}
+    shown |= dict.fromkeys(("V3", "V4", "V5", "V6"), SINUS_CHEST)
+    direction = np.array([shown.get(lead, 0.0) for lead in leads], np.float32)
+    return np.asarray(direction / max(float(np.linalg.norm(direction)), 1e-9), dtype=np.float32)
 
 
 def curvature(wave: Floats, width: int, apart: int) -> Floats:
@@ -171,21 +197,23 @@ def p_evidence(
     chosen = beats.dominant & calm
     record = beats.record[chosen]
     last = np.floor((beats.time[chosen] + qrs_onset_s[record]) * DETECTION_HZ).astype(np.int64) - 1
-    whole = (last - width + 1 >= 0) & (last < length)
+    early = (np.arange(width) - width + 1) / DETECTION_HZ
+    near = np.abs(early - (peak_s - qrs_onset_s)[:, None]) <= _EVIDENCE_HALF / 1000 + 1e-6
+    needed = width - near.argmax(axis=1) + milliseconds(HUMP, DETECTION_HZ) + apart  # before the QRS complex
+    whole = (last + 1 >= np.minimum(needed, width)[record]) & (last < length)
     record, last = record[whole], last[whole]
     count = np.bincount(record, minlength=n_records)
     evidence = np.full(n_records, np.nan, np.float32)
     enough = np.flatnonzero((count >= 2) & usable.any(axis=1))
     if not len(enough):
         return evidence
-    cut = np.lib.stride_tricks.sliding_window_view(coarse, width, axis=2)[record, :, last - width + 1]
+    wide = np.pad(coarse, ((0, 0), (0, 0), (width, 0)), mode="edge")
+    cut = np.lib.stride_tricks.sliding_window_view(wide, width, axis=2)[record, :, last + 1]
     cut = np.concatenate([cut, np.repeat(cut[:, :, -1:], apart + 5, axis=2)], axis=2)  # hold the level before QRS
     bend = curvature(cut, milliseconds(HUMP, DETECTION_HZ), apart)[:, :, :width]
-    early = (np.arange(width) - width + 1) / DETECTION_HZ
-    near = np.abs(early - (peak_s - qrs_onset_s)[record][:, None]) <= _EVIDENCE_HALF / 1000 + 1e-6
     noise = np.sqrt(np.nan_to_num(error, nan=0.0) ** 2 + np.float32(_LEAST_ERROR_MV**2))
     weight = np.where(usable, 1 / noise, np.float32(0)).astype(np.float32)
-    shape = (bend * near[:, None, :] * weight[record][:, :, None]).reshape(len(record), n_leads * width)
+    shape = (bend * near[record][:, None, :] * weight[record][:, :, None]).reshape(len(record), n_leads * width)
     shape /= np.maximum(np.sqrt((shape * shape).sum(axis=1)), np.float32(1e-9))[:, None]
     first = np.cumsum(count) - count
     total = np.add.reduceat(shape, first[count > 0], axis=0)

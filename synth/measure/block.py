@@ -18,7 +18,7 @@ from ecglm.synth.measure import atrial, beats, median_beat, quality, repolarisat
 from ecglm.synth.measure.arrays import Bools, Floats, Integers, mean_between, milliseconds, moving_mean
 from ecglm.synth.schema import LEADS
 
-MEASURED_VERSION = "2"
+MEASURED_VERSION = "3"
 """Changes whenever the same waveform would give another number."""
 
 GLOBAL_COLUMNS = (
@@ -189,7 +189,7 @@ def blind(missing: Bools, usable: Bools) -> Bools:
     return np.asarray((missing | ~usable[:, :, None]).all(axis=1))
 
 
-def delineate(signal: Floats, sampling_hz: int) -> Delineation:
+def delineate(signal: Floats, leads: Sequence[str], sampling_hz: int) -> Delineation:
     """Find beats, median beat and the bounds of its waves in (n_records, n_leads, n_samples) in mV."""
     seen = detect(signal, sampling_hz)
     signal, coarse, missing, usable = seen.signal, seen.coarse, seen.missing, seen.usable
@@ -206,7 +206,7 @@ def delineate(signal: Floats, sampling_hz: int) -> Delineation:
     t_peak = repolarisation.t_peak(known, onset, offset, rr_or_long, hz)
     before_next = onset - milliseconds(40, hz) + np.rint(rr_or_long).astype(np.int64)
     t_offset, _ = repolarisation.t_end(known, t_peak, before_next, hz)
-    p = atrial.p_bounds(known, onset, t_peak, t_offset, rr_or_long, hz)
+    p = atrial.p_bounds(known, leads, onset, t_peak, t_offset, rr_or_long, hz)
     before, _ = median_beat.undisturbed(found, len(signal))
     before = median_beat.preferred(found.dominant, before, found, len(signal))
     fiducial = milliseconds(median_beat.BEFORE_MS, hz)
@@ -229,7 +229,7 @@ def delineate(signal: Floats, sampling_hz: int) -> Delineation:
 def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[dict[str, Floats], list[Problem]]:
     """Measure (n_records, n_leads, n_samples) in mV."""
     problems: list[Problem] = []
-    seen = delineate(signal, sampling_hz)
+    seen = delineate(signal, names, sampling_hz)
     absent, usable = seen.missing.mean(axis=2), seen.usable
     columns = dict(seen.rhythm)
     clear, hz, beat = seen.clear, seen.hz, seen.beat

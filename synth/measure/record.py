@@ -119,7 +119,7 @@ def describe_beat(signal: Floats, leads: Sequence[str], sampling_hz: int) -> Med
         within = np.bincount((found.time[found.dominant] // WINDOW_S).astype(np.int64), minlength=1)
         begin = int(within[: max(1, int(seconds // WINDOW_S))].argmax()) * round(WINDOW_S * sampling_hz)
         shown = signal[begin : begin + round(WINDOW_S * sampling_hz)]
-    seen = delineate(np.ascontiguousarray(shown.T[None], dtype=np.float32), sampling_hz)
+    seen = delineate(np.ascontiguousarray(shown.T[None], dtype=np.float32), names, sampling_hz)
     if times is None:
         times = seen.beats.time if seen.clear[0] else np.zeros(0)
     wave = np.where(seen.usable[0][:, None], seen.beat[0], np.float32(np.nan))

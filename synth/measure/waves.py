@@ -194,8 +194,10 @@ def _deflections(
     height, duration = ({name: np.zeros(wave.shape[:2], np.float32) for name in names} for _ in range(2))
     for k in range(1, min(MOST_DEFLECTIONS, int(total.max(initial=0))) + 1):
         piece = np.where(number == k, wave, np.float32(0))
-        area = piece.sum(axis=2) * per_sample
         high, deep = piece.max(axis=2), piece.min(axis=2)
+        same_side = (wave > 0) == (np.where(high > -deep, 1, -1) > 0)[..., None]
+        whole = ((number == k) | (later == k)) & same_side & (wave != 0)
+        area = np.where(whole, wave, np.float32(0)).sum(axis=2) * per_sample
         turns_back = (total != k) | (np.abs(last) < ST_SHARE * (high - deep))
         downward = (deep <= -SMALLEST_MV) & (area <= -SMALLEST_AREA) & turns_back
         upward = (high >= SMALLEST_MV) & (area >= SMALLEST_AREA) & turns_back
@@ -207,8 +209,7 @@ def _deflections(
             "r_prime": upward & there["s"],
             "s_prime": downward & there["r_prime"],
         }
-        same_side = (wave > 0) == (np.where(high > -deep, 1, -1) > 0)[..., None]
-        width = (((number == k) | (later == k)) & same_side & (wave != 0)).sum(axis=2) * per_sample
+        width = whole.sum(axis=2) * per_sample
         for name, here in chosen.items():
             top = deep if name in ("q", "s", "s_prime") else high
             greater = here & (np.abs(top) > np.abs(height[name]))
