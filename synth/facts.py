@@ -271,8 +271,8 @@ def decide_ecgs(measured_ecgs: pa.Table, guidelines: GuidelineSet) -> Decided:
 def derive_views(
     measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided
 ) -> dict[str, pa.Table]:
-    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives, and findings,
-    those that could be assessed.
+    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives,
+    and findings, those that could be assessed.
 
     Args:
         measured_ecgs: as for `decide_ecgs`.
