@@ -9,12 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ecglm.models.ecglm import ECGLM
     from ecglm.synth.build import BuildConfig, BuildResult, build
     from ecglm.synth.corpus import Corpus
     from ecglm.synth.errors import ECGLMError
     from ecglm.synth.signal_store import SignalStore
 
 _HOMES = {
+    "ECGLM": "ecglm.models.ecglm",
     "BuildConfig": "ecglm.synth.build",
     "BuildResult": "ecglm.synth.build",
     "Corpus": "ecglm.synth.corpus",
@@ -23,7 +25,7 @@ _HOMES = {
     "build": "ecglm.synth.build",
 }
 
-__all__ = ["BuildConfig", "BuildResult", "Corpus", "ECGLMError", "SignalStore", "build"]
+__all__ = ["ECGLM", "BuildConfig", "BuildResult", "Corpus", "ECGLMError", "SignalStore", "build"]
 
 
 def __getattr__(name: str) -> Any:

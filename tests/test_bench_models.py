@@ -8,13 +8,14 @@ import shutil
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from ecglm.bench.adapters import open_model
+from ecglm.bench.adapters import Given, given, open_model
 from ecglm.bench.asking import batched
 from ecglm.bench.protocol import MAX_ANSWER_CHARS, Item, Recording
 from ecglm.bench.runs import RunConfig, RunResult, run, score_run
@@ -183,6 +184,12 @@ def test_answers_in_another_order_reach_their_questions(ask: Any, models: Path) 
     assert table.height == 30
     for code, text in table.select("code", "raw_answer").iter_rows():
         assert text == ("yes" if code == "NORM" else "no")
+
+
+def test_any_object_with_the_attributes_of_an_answer_will_do() -> None:
+    assert given(SimpleNamespace(id=7, text="no", scores=(0.25, 1))) == Given("7", "no", 2, [0.25, 1.0])
+    with pytest.raises(TypeError, match="answered with SimpleNamespace; expected"):
+        given(SimpleNamespace(id=7, text="no"))
 
 
 def test_a_model_can_read_the_signal_in_millivolts(ask: Any, models: Path, simulated_bench: Path) -> None:

@@ -64,14 +64,14 @@ def run_all(chosen: list[str], folder: Path) -> None:
 
 
 def shims(folder: Path) -> Path:
-    """A folder with `synth`, `bench` and `python` of this environment, to stand first on the path."""
+    """A folder with `synth`, `bench`, `ecglm` and `python` of this environment, to stand first on the path."""
     place = folder / ".commands"
     if place.is_dir():
         return place
     place.mkdir()
     starts = {"python": f'"{sys.executable}"'}
-    for name in ("synth", "bench"):
-        call = f"from ecglm.{name}.cli import main; import sys; sys.argv[0] = '{name}'; main()"
+    for name, package in {"synth": "synth", "bench": "bench", "ecglm": "models"}.items():
+        call = f"from ecglm.{package}.cli import main; import sys; sys.argv[0] = '{name}'; main()"
         starts[name] = f'"{sys.executable}" -c "{call}"'
     for name, start in starts.items():
         path = place / name

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ecglm.bench.protocol import MAX_ANSWER_CHARS, Answer, Item
+from ecglm.bench.protocol import MAX_ANSWER_CHARS, Item
 from ecglm.bench.questions import Questions
 from ecglm.synth.errors import ModelError
 
@@ -47,18 +47,26 @@ class Given:
 def given(answer: Any) -> Given:
     """An answer of a model, its types checked and its text cut to MAX_ANSWER_CHARS.
 
+    Args:
+        answer: an `ecglm.bench.Answer`, or any object with its attributes id, text and scores: a model need not import
+            the bench.
+
     Raises:
         TypeError: what a model gave is no answer.
     """
-    if not isinstance(answer, Answer):
-        raise TypeError(f"answered with {type(answer).__name__}; expected ecglm.bench.Answer(id, text=…, scores=…)")
-    text = answer.text
+    try:
+        item_id, text, found = answer.id, answer.text, answer.scores
+    except AttributeError as error:
+        raise TypeError(
+            f"answered with {type(answer).__name__}; expected ecglm.bench.Answer(id, text=…, scores=…), or an object"
+            " with these attributes"
+        ) from error
     if text is not None and not isinstance(text, str):
-        raise TypeError(f"item {answer.id}: the text is {type(text).__name__}; expected str or None")
-    scores = None if answer.scores is None else [float(score) for score in answer.scores]
+        raise TypeError(f"item {item_id}: the text is {type(text).__name__}; expected str or None")
+    scores = None if found is None else [float(score) for score in found]
     if text is None:
-        return Given(str(answer.id), None, None, scores)
-    return Given(str(answer.id), text[:MAX_ANSWER_CHARS], len(text), scores)
+        return Given(str(item_id), None, None, scores)
+    return Given(str(item_id), text[:MAX_ANSWER_CHARS], len(text), scores)
 
 
 @dataclass

@@ -148,6 +148,7 @@ def _build_locked(
         measures = MEASURED in source_files.providers and source_files.taken_over is None
         if measures and config.folder is not None:
             waveforms = waveforms_of(source, ecgs_table(source), config.workers, tell)
+        pa.default_memory_pool().release_unused()  # or Arrow keeps it as long as the build runs
     stage = work / "stage"
     stage.mkdir(exist_ok=True)
     job = BlockJob(

@@ -29,7 +29,7 @@ from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 3072
+BLOCK_ECGS = 2048
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
 MEASURED = "measured"
@@ -118,6 +118,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     used = used_values(ecgs, list(providers.items()))
     decided = decide_ecgs(merged, guidelines_of_worker(job.guidelines))
     write_arrow(folder / "decided.arrow", decided.findings)
+    pa.default_memory_pool().release_unused()  # or Arrow keeps it while DuckDB needs as much again
     views = derive_views(merged, labels, guidelines_of_worker(job.guidelines), decided)
     asked = slice(None) if job.ecgqa else slice(0, 0)
     listed = job.work / ECGQA_LISTS

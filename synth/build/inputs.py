@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 class TakenOver:
     """Measurements of the same waveforms, made before: by an earlier build, or by `synth measure`."""
 
-    values: pa.Table
-    """ecg_id and `MEASURED_COLUMNS`."""
     rejected: pa.Table
     """Rows of schema.REJECTED: waveforms that could not be used, values left out."""
     signals: str
@@ -138,14 +136,16 @@ def write_source(
         return SourceFiles(ecgs.num_rows, providers, "", None, extras)
     signals = f"{MEASURED_VERSION} {signal_stamp(source)}"
     stamp = f"{signals} {ids_digest(ecgs)}"
-    taken_over: TakenOver | None
+    before: tuple[pa.Table, TakenOver] | None
     if extras.measured is not None:
         unchanged = extras.measured.log().get("signals_stamp") == f"{signals} {ids_digest(every_ecg)}"
-        taken_over = _measured_in_table(source, ecgs, extras.measured, unchanged, tell)
+        before = _measured_in_table(source, ecgs, extras.measured, unchanged, tell)
     else:
-        taken_over = _measured_by_build(stamp, previous)
-    if taken_over is not None:
-        write_arrow(work / "providers" / f"{MEASURED}.arrow", taken_over.values)
+        before = _measured_by_build(stamp, previous)
+    if before is None:
+        return SourceFiles(ecgs.num_rows, providers, stamp, None, extras)
+    values, taken_over = before
+    write_arrow(work / "providers" / f"{MEASURED}.arrow", values)
     return SourceFiles(ecgs.num_rows, providers, stamp, taken_over, extras)
 
 
@@ -182,21 +182,22 @@ def n_excluded(config: BuildConfig, source: Source) -> int:
 
 def _measured_in_table(
     source: Source, ecgs: pa.Table, measured: MeasuredTable, unchanged: bool, tell: Progress
-) -> TakenOver:
+) -> tuple[pa.Table, TakenOver]:
+    """ecg_id and `MEASURED_COLUMNS`, and what else is taken over."""
     ids = ecgs["ecg_id"].combine_chunks()
     compared = stepper(tell, "comparing waveforms", ecgs.num_rows)
     checksums = measured.checksums_of(source.name, ecgs, None if unchanged else waveform_files(source), compared)
     values = measured.values()
     values = values.filter(pc.is_in(values["ecg_id"], value_set=ids))
-    return TakenOver(values, measured.rejected(ids), blocks_digest(checksums))
+    return values, TakenOver(measured.rejected(ids), blocks_digest(checksums))
 
 
-def _measured_by_build(stamp: str, previous: Corpus | None) -> TakenOver | None:
+def _measured_by_build(stamp: str, previous: Corpus | None) -> tuple[pa.Table, TakenOver] | None:
     if previous is None or build_log(previous.root).get("signals_stamp") != stamp:
         return None
     rows = previous.table("measurements").to_table(filter=pc.field("provider") == MEASURED)
     rejected = previous.table("rejected").to_table(filter=pc.field("stage") == "signal")
-    return TakenOver(rows.select(["ecg_id", *MEASURED_COLUMNS]), rejected, previous.manifest["inputs"]["signals"])
+    return rows.select(["ecg_id", *MEASURED_COLUMNS]), TakenOver(rejected, previous.manifest["inputs"]["signals"])
 
 
 def ids_digest(ecgs: pa.Table) -> str:

@@ -1,0 +1,207 @@
+"""The pairs of a corpus as training examples, drawn so that rare statements are not drowned by common ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ecglm.models.packing import Branch
+from ecglm.models.text import Codec
+from ecglm.synth.corpus import Corpus
+from ecglm.synth.errors import ModelError
+
+HELD_OUT_FOLDS = (9, 10)
+LONGEST_SHORT_ANSWER = 80
+"""Characters; what is longer is an answer in sentences only."""
+FULL_WEIGHT = 0.2
+"""Of a token in an answer in sentences: a yes or no is one token, a sentence twenty."""
+YES_NO = ("yes", "no")
+_COLUMNS = ["pair_id", "ecg_ids", "strat_folds", "split", "family", "messages", "answers", "options", "codes"]
+
+
+def training_pairs(corpus: Corpus, families: Collection[str] | None = None) -> pl.DataFrame:
+    """The pairs of the split `train`.
+
+    Raises:
+        ModelError: a pair is about an ECG that is held out, whatever its split says; names it.
+    """
+    import pyarrow.dataset as ds
+
+    wanted = ds.field("split") == "train"
+    if families is not None:
+        wanted &= ds.field("family").isin(sorted(families))
+    table = corpus.table("pairs").to_table(columns=_COLUMNS, filter=wanted)
+    pairs = pl.from_arrow(table)
+    assert isinstance(pairs, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
+    refuse_held_out(pairs, ecgs_of(corpus))
+    return pairs
+
+
+def ecgs_of(corpus: Corpus) -> pl.DataFrame:
+    """The table `ecgs` of a corpus."""
+    frame = pl.from_arrow(corpus.table("ecgs").to_table())
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
+    return frame
+
+
+def refuse_held_out(pairs: pl.DataFrame, ecgs: pl.DataFrame) -> None:
+    """Looks at the folds that pairs name and at those of their ECGs.
+
+    Raises:
+        ModelError: some pair is about an ECG of fold 9 or 10, of another split than train, or that is not known.
+    """
+    named = pairs.filter(pl.col("strat_folds").list.eval(pl.element().is_in(HELD_OUT_FOLDS)).list.any())
+    each = pairs.select("pair_id", pl.col("ecg_ids").alias("ecg_id")).explode("ecg_id", empty_as_null=True).drop_nulls()
+    each = each.join(ecgs.select("ecg_id", "strat_fold", fold_split="split"), on="ecg_id", how="left")
+    held_out = pl.col("strat_fold").is_in(HELD_OUT_FOLDS).fill_null(False)
+    bad = each.filter(held_out | pl.col("fold_split").ne_missing("train"))
+    if named.height or bad.height:
+        pair_id = bad["pair_id"][0] if bad.height else named["pair_id"][0]
+        count = len(set(bad["pair_id"]) | set(named["pair_id"]))
+        raise ModelError(
+            f"{count} pairs of the split train are about ECGs that are held out (folds 9 and 10, or not of the split"
+            f" train), for example {pair_id}; nothing is trained on them. Build the corpus again, and see `synth test`"
+        )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pairs about the same ECGs."""
+
+    ecg_ids: tuple[str, ...]
+    rows: list[int]
+
+
+class Sampler:
+    """Draws ECGs, and some pairs about each.
+
+    An ECG with a rare answer is drawn more often (by the square root of how rare, at most six times), and of its pairs
+    those of each family by the family's weight, rare answers first.
+    """
+
+    def __init__(self, pairs: pl.DataFrame, family_weights: Mapping[str, float]) -> None:
+        if pairs.is_empty():
+            raise ModelError("no pairs to train on: the corpus has none of the families asked for in its split train")
+        about = pairs.select(
+            pl.int_range(pl.len()).alias("row"),
+            pl.col("ecg_ids").list.join("\x1f").fill_null("").alias("group"),
+            "family",
+            pl.concat_str(
+                [pl.col("codes").list.first().fill_null(""), pl.col("answers").list.first().fill_null("")],
+                separator="\x1f",
+            ).alias("said"),
+        )
+        counts = about.group_by("said").len("n_said")
+        middle = float(counts["n_said"].median() or 1)  # type: ignore[arg-type]
+        about = about.join(counts, on="said", how="left", maintain_order="left").with_columns(
+            (middle / pl.col("n_said")).sqrt().clip(0.5, 6.0).alias("rarity"),
+            pl.col("family").replace_strict(dict(family_weights), default=1.0, return_dtype=pl.Float64).alias("share"),
+            pl.len().over("group", "family").alias("n_family"),
+        )
+        about = about.with_columns((pl.col("share") * pl.col("rarity") / pl.col("n_family")).alias("weight"))
+        about = about.sort("group", "row", maintain_order=True)
+        groups = about.group_by("group", maintain_order=True).agg(
+            pl.len().alias("n"), pl.col("rarity").max(), pl.col("weight").max()
+        )
+        self.rows: NDArray[np.int64] = about["row"].to_numpy()
+        self.weights: NDArray[np.float64] = np.maximum(about["weight"].to_numpy(), 1e-12)
+        self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(groups["n"].to_numpy())]).astype(np.int64)
+        self.names = [tuple(name.split("\x1f")) if name else () for name in groups["group"]]
+        chances = groups["rarity"].clip(1.0, 6.0).to_numpy() * (groups["weight"].to_numpy() > 0)
+        self.chances: NDArray[np.float64] = np.cumsum(chances / chances.sum())
+
+    def draw(self, n_groups: int, n_pairs: int, chance: np.random.Generator) -> list[Drawn]:
+        """ECGs with at most so many pairs each."""
+        drawn = []
+        for number in np.searchsorted(self.chances, chance.random(n_groups)).clip(max=len(self.names) - 1).tolist():
+            inside = slice(self.starts[number], self.starts[number + 1])
+            keys = np.log(self.weights[inside]) + chance.gumbel(size=inside.stop - inside.start)
+            best = np.argsort(-keys)[:n_pairs]
+            drawn.append(Drawn(self.names[number], self.rows[inside][best].tolist()))
+        return drawn
+
+
+class ExampleMaker:
+    """Pairs as branches of tokens."""
+
+    def __init__(self, pairs: pl.DataFrame, codec: Codec, full_share: float, n_options: int, longest: int) -> None:
+        self.texts = pairs.select("messages", "answers", "options").rechunk()
+        self.codec, self.full_share, self.n_options, self.longest = codec, full_share, n_options, longest
+        self.too_long = 0
+
+    def examples(self, drawn: Sequence[Drawn], chance: np.random.Generator) -> list[list[Branch]]:
+        """For each group one branch per pair; pairs that are too long are left out and counted."""
+        texts = self.texts[[row for group in drawn for row in group.rows]].iter_rows()
+        built: list[list[Branch]] = []
+        for group in drawn:
+            branches = []
+            for _ in group.rows:
+                messages, answers, options = next(texts)
+                branch = self.example(messages, answers or [], options or [], chance)
+                if _length(branch) > self.longest:
+                    self.too_long += 1
+                else:
+                    branches.append(branch)
+            built.append(branches)
+        return built
+
+    def example(
+        self, messages: Sequence[Mapping[str, str]], answers: Sequence[str], options: Sequence[str], chance: Any
+    ) -> Branch:
+        """A question with what is to be learned of it: options to be judged, a short answer, an answer in sentences."""
+        codec = self.codec
+        question = Branch([*codec.user, *codec.encode(messages[0]["content"])])
+        single = len(messages) == 2
+        if single and options and tuple(options) != YES_NO:
+            question.children += [
+                self._judged(option, option in answers) for option in self._options(answers, options, chance)
+            ]
+        short = ", ".join(answers)
+        if single and answers and len(short) <= LONGEST_SHORT_ANSWER:
+            end = () if tuple(answers) in (("yes",), ("no",)) else codec.end
+            question.children.append(_said(codec.short, [*codec.encode(short), *end]))
+        if not question.children or chance.random() < self.full_share:
+            question.children.append(self._conversation(messages))
+        return question
+
+    def _options(self, answers: Sequence[str], options: Sequence[str], chance: Any) -> list[str]:
+        """True options and about as many false ones, never more than wanted."""
+        true = [option for option in options if option in answers]
+        false = [option for option in options if option not in answers]
+        chance.shuffle(true)
+        chance.shuffle(false)
+        true = true[: max(1, self.n_options // 2)]
+        return true + false[: self.n_options - len(true)]
+
+    def _judged(self, option: str, holds: bool) -> Branch:
+        codec = self.codec
+        tokens = [*codec.option, *codec.encode(option), *codec.short, codec.yes if holds else codec.no]
+        return Branch(tokens, [False] * (len(tokens) - 1) + [True])
+
+    def _conversation(self, messages: Sequence[Mapping[str, str]]) -> Branch:
+        """The first answer, and all further turns."""
+        codec = self.codec
+        tokens: list[int] = []
+        learned: list[bool] = []
+        for message in messages[1:]:
+            text = codec.encode(message["content"])
+            if message["role"] == "assistant":
+                tokens += [*codec.full, *text, *codec.end]
+                learned += [False] * len(codec.full) + [True] * (len(text) + len(codec.end))
+            else:
+                tokens += [*codec.user, *text]
+                learned += [False] * (len(codec.user) + len(text))
+        return Branch(tokens, learned, FULL_WEIGHT)
+
+
+def _said(marker: Sequence[int], answer: Sequence[int]) -> Branch:
+    return Branch([*marker, *answer], [False] * len(marker) + [True] * len(answer))
+
+
+def _length(branch: Branch) -> int:
+    return len(branch.tokens) + max((_length(child) for child in branch.children), default=0)

@@ -1,0 +1,111 @@
+"""Stages that learn from pairs: the language alone, alignment of the projector, instruction tuning, dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from ecglm.models.augment import Augmentation, augment
+from ecglm.models.ecg_lm import EcgLanguageModel
+from ecglm.models.evaluation import StatementAsker
+from ecglm.models.fingerprint import fingerprint
+from ecglm.models.loop import Optimisation
+from ecglm.models.packing import pack
+from ecglm.models.pairs import ExampleMaker, Sampler
+from ecglm.models.waveforms import Waveforms
+
+
+class ConversationConfig(BaseModel):
+    """One stage over pairs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    trains: tuple[Literal["projector", "language_model"], ...]
+    blank: bool = False
+    """Shows nothing of the ECG: what the text alone can tell."""
+    families: tuple[str, ...] | None = None
+    family_weights: dict[str, float] = Field(default_factory=dict)
+    """How often pairs of a family are drawn; 1 if not named."""
+    questions: int = Field(default=16, ge=1)
+    """Pairs about one ECG in one pass."""
+    options: int = Field(default=6, ge=2)
+    """Options of a question that are judged."""
+    full_share: float = Field(default=0.25, ge=0, le=1)
+    """Of the questions with a short answer, how many are answered in sentences as well."""
+    longest: int = Field(default=512, ge=16)
+    """Tokens of a question with its answer; pairs beyond are left out and counted."""
+    optimisation: Optimisation
+    augmentation: Augmentation = Augmentation()
+
+
+class Conversation:
+    """Cross-entropy of answers, several questions per ECG in one pass."""
+
+    def __init__(
+        self,
+        model: EcgLanguageModel,
+        waveforms: Waveforms | None,
+        pairs: pl.DataFrame,
+        how: ConversationConfig,
+        corpus_fingerprint: str,
+        start_fingerprint: str,
+        asker: StatementAsker | None,
+    ) -> None:
+        self.model, self.waveforms, self.how, self.asker = model, waveforms, how, asker
+        self.name = how.name
+        chosen = pairs if how.families is None else pairs.filter(pl.col("family").is_in(list(how.families)))
+        self.sampler = Sampler(chosen, how.family_weights)
+        self.maker = ExampleMaker(chosen, model.codec, how.full_share, how.options, how.longest)
+        self.module: nn.Module = Trained(model, how.trains)
+        self.fingerprint = fingerprint("conversation", how.model_dump(), corpus_fingerprint, start_fingerprint)
+
+    def loss(self, step: int, draw: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Mean loss of one batch of ECGs."""
+        chance = np.random.default_rng(int(torch.randint(0, 2**62, (), generator=draw)))
+        how = self.how
+        drawn = self.sampler.draw(how.optimisation.batch, how.questions, chance)
+        branches = self.maker.examples(drawn, chance)
+        groups = [group.ecg_ids for group, found in zip(drawn, branches, strict=True) if found]
+        branches = [found for found in branches if found]
+        ecg_ids = sorted({ecg_id for group in groups for ecg_id in group})
+        ecgs = [[ecg_ids.index(ecg_id) for ecg_id in group] for group in groups]
+        with self.model.autocast():
+            tokens = self._tokens(ecg_ids, draw)
+            prefix = self.model.prefix(ecgs, tokens, how.blank)
+            loss = self.model.loss(prefix, pack(branches))
+        return loss, {"questions": float(sum(map(len, branches)))}
+
+    def _tokens(self, ecg_ids: list[str], draw: torch.Generator) -> Tensor:
+        encoder = self.model.encoder
+        if not ecg_ids or self.how.blank or self.waveforms is None:
+            return torch.zeros(max(1, len(ecg_ids)), encoder.n_tokens, encoder.token_width, device=self.model.device)
+        values, mask = self.waveforms.batch(ecg_ids)
+        wanted = encoder.preprocessing
+        values, mask = augment(values, mask, wanted.leads, wanted.sampling_hz, self.how.augmentation, draw)
+        encoder.eval()
+        return self.model.encode(values.to(self.model.device), mask.to(self.model.device))
+
+    def validate(self) -> dict[str, float]:
+        """Macro-AUC over the statements on the validation fold, by asking."""
+        return {} if self.asker is None else {"macro_auc": self.asker.macro_auc(self.model, self.how.blank)}
+
+
+class Trained(nn.Module):
+    """The parts of a model that a stage trains; everything else is frozen."""
+
+    def __init__(self, model: EcgLanguageModel, parts: Collection[str]) -> None:
+        super().__init__()
+        model.requires_grad_(False)
+        for part in [*parts, "reader"] if "projector" in parts else parts:
+            module = getattr(model, part)
+            adapters = [p for name, p in module.named_parameters() if "lora_" in name]
+            for parameter in adapters or module.parameters():
+                parameter.requires_grad_(True)
+            self.add_module(part, module)

@@ -1,0 +1,115 @@
+"""Encoder pre-training, supervised: statements, findings and measured values of the training ECGs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ecglm.models.augment import Augmentation, augment
+from ecglm.models.encoder import Encoder
+from ecglm.models.evaluation import encode_all, macro_auc
+from ecglm.models.fingerprint import fingerprint
+from ecglm.models.loop import Optimisation, step_seed
+from ecglm.models.targets import TargetTable
+from ecglm.models.waveforms import Waveforms
+
+FINDING_WEIGHT = 0.25
+VALUE_WEIGHT = 0.25
+
+
+class Supervised:
+    """Statements by binary cross-entropy; findings and values beside them, by a quarter each."""
+
+    name = "encoder"
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        waveforms: Waveforms,
+        train: tuple[Sequence[str], TargetTable],
+        validation: tuple[Sequence[str], TargetTable],
+        how: Optimisation,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.module = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.waveforms, self.how, self.augmentation, self.seed = waveforms, how, augmentation, seed
+        self.ecg_ids, self.table = train
+        self.validation = validation
+        self.truth = torch.from_numpy(self.table.values)
+        kinds = [target.kind for target in self.table.targets]
+        self.columns = {kind: torch.tensor([k == kind for k in kinds]) for kind in ("statement", "finding", "value")}
+        self.fingerprint = fingerprint(
+            "supervised",
+            list(self.ecg_ids),
+            self.table.values.tobytes(),
+            [target.model_dump() for target in self.table.targets],
+            encoder.config.model_dump(),
+            encoder.preprocessing.model_dump(),
+            how.model_dump(),
+            augmentation.model_dump(),
+        )
+
+    def members(self, step: int) -> list[int]:
+        """Which ECGs step number `step` takes: every epoch in an order of its own."""
+        return epoch_members(len(self.ecg_ids), self.how.batch, step, self.seed, self.name)
+
+    def loss(self, step: int, draw: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Mean loss of one batch."""
+        chosen = self.members(step)
+        values, mask = self.waveforms.batch([self.ecg_ids[place] for place in chosen])
+        preprocessing = self.module.preprocessing
+        values, mask = augment(values, mask, preprocessing.leads, preprocessing.sampling_hz, self.augmentation, draw)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = self.module(values, mask).outputs
+        truth = self.truth[chosen]
+        parts = {
+            "statement": binary(outputs, truth, self.columns["statement"]),
+            "finding": FINDING_WEIGHT * binary(outputs, truth, self.columns["finding"]),
+            "value": VALUE_WEIGHT * huber(outputs, truth, self.columns["value"]),
+        }
+        total = torch.stack(list(parts.values())).sum()
+        return total, {f"loss_{name}": float(part.detach()) for name, part in parts.items()}
+
+    def validate(self) -> dict[str, float]:
+        """Macro-AUC over the statements on the validation fold."""
+        ecg_ids, table = self.validation
+        truth = table.values[:, : table.n_statements]
+        return {
+            "macro_auc": macro_auc(truth, encode_all(self.module, self.waveforms, ecg_ids)[:, : table.n_statements]),
+        }
+
+
+def epoch_members(n: int, batch: int, step: int, seed: int, stage: str) -> list[int]:
+    """The rows of one step: epochs of n rows, each shuffled by its own seed, cut into batches across their bounds."""
+    start = step * batch
+    members: list[int] = []
+    while len(members) < batch:
+        epoch, within = divmod(start + len(members), n)
+        order = np.random.default_rng(step_seed(seed, f"{stage}:epoch", epoch)).permutation(n)
+        members += order[within : within + batch - len(members)].tolist()
+    return members
+
+
+def binary(outputs: Tensor, truth: Tensor, columns: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the columns that are known."""
+    if not columns.any():
+        return outputs.new_zeros(())
+    wanted, given = truth[:, columns], outputs[:, columns]
+    known = torch.isfinite(wanted)
+    loss = functional.binary_cross_entropy_with_logits(given, wanted.nan_to_num(), reduction="none")
+    return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def huber(outputs: Tensor, truth: Tensor, columns: Tensor) -> Tensor:
+    """Mean Huber loss over the columns that are known."""
+    if not columns.any():
+        return outputs.new_zeros(())
+    wanted, given = truth[:, columns], outputs[:, columns]
+    known = torch.isfinite(wanted)
+    loss = functional.smooth_l1_loss(given, wanted.nan_to_num(), reduction="none", beta=0.5)
+    return (loss * known).sum() / known.sum().clamp(min=1)

@@ -1,0 +1,134 @@
+"""What a model says depends on the ECG and the question alone: not on padding, nor on what else is asked beside it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_models import small_encoder, small_model
+from torch import Tensor
+
+from ecglm.models.ecglm import ECGLM, YES_NO, Asked
+from ecglm.models.encoder import padded
+from ecglm.models.llama import Cache, Llama, LlamaSize
+from ecglm.models.packing import Branch, attention, pack
+
+QUESTIONS = ("Does this ECG show atrial fibrillation?", "Is this a normal ECG?", "left bundle branch block?")
+OPTIONS = ("sinus rhythm", "none", "left bundle branch block")
+
+
+@pytest.fixture(scope="module")
+def lm() -> ECGLM:
+    return small_model()
+
+
+def tokens_of(lm: ECGLM, n: int) -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(n, lm.model.encoder.n_tokens, lm.model.encoder.token_width)
+
+
+def alone(lm: ECGLM, tokens: Tensor, ids: list[int]) -> float:
+    """Logit of yes minus no after one plain sequence: ECG tokens, then text, each seeing all before it."""
+    model = lm.model
+    prefix = model.prefix([[0]], tokens[None])
+    embedded = torch.cat([prefix.embedded, model.embed(prefix, torch.tensor([ids]))], 1)
+    states = model.language_model.get_decoder()(inputs_embeds=embedded).last_hidden_state  # type: ignore[operator]
+    logits = model.logits(states[0, -1])
+    return float(logits[model.codec.yes] - logits[model.codec.no])
+
+
+@torch.inference_mode()
+def test_a_question_among_others_scores_as_it_does_alone(lm: ECGLM) -> None:
+    codec, tokens = lm.model.codec, tokens_of(lm, 2)
+    branches = [Branch([*codec.user, *codec.encode(question), *codec.short]) for question in QUESTIONS]
+    judged = [Branch([*codec.option, *codec.encode(option), *codec.short]) for option in OPTIONS]
+    branches.append(Branch([*codec.user, *codec.encode("What rhythm?")], children=judged))
+    prefix = lm.model.prefix([[0], [1]], tokens)
+    found = lm.model.yes_minus_no(prefix, [branches, branches[1:]])
+    texts = [list(branch.tokens) for branch in branches[:3]]
+    texts += [[*branches[3].tokens, *option.tokens] for option in judged]
+    for row, some in ((0, texts), (1, texts[1:])):
+        expected = [alone(lm, tokens[row], text) for text in some]
+        assert found[row].tolist() == pytest.approx(expected, abs=1e-5)
+    assert len({round(value, 4) for value in found[0].tolist()}) == 6, "six different questions"
+    assert abs(found[0][1] - found[1][0]) > 1e-4, "of two different ECGs"
+
+
+@torch.inference_mode()
+def test_what_must_not_be_seen_is_not_seen() -> None:
+    packed = pack([[Branch([1, 2], children=[Branch([3]), Branch([4])]), Branch([5])]])
+    seen = attention(packed, 1, torch.ones(1, 1, dtype=torch.bool))[0, 0].int().tolist()
+    assert seen == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 0, 1, 0],
+        [1, 0, 0, 0, 0, 1],
+    ]
+
+
+def test_answers_do_not_depend_on_the_batch_they_are_in(lm: ECGLM) -> None:
+    tokens = tokens_of(lm, 3)
+    asked = [Asked((row,), question, YES_NO) for row in range(3) for question in QUESTIONS]
+    asked += [Asked((0, 1), "Which changed?", OPTIONS, True), Asked((1, 0), "Which changed?", OPTIONS, True)]
+    together = lm.answer_all(tokens, asked)
+    for each, answer in zip(asked, together, strict=True):
+        (single,) = lm.answer_all(tokens, [each])
+        assert answer.scores == pytest.approx(single.scores, abs=4e-3), "within what bfloat16 tells apart"
+    assert together[-1].scores != pytest.approx(together[-2].scores, abs=1e-6), "the order of two ECGs matters"
+    blank = lm.answer_all(tokens, asked[:9], blank=True)
+    assert [a.scores for a in blank[:3]] == [a.scores for a in blank[3:6]] == [a.scores for a in blank[6:]]
+
+
+@torch.inference_mode()
+def test_padding_a_recording_changes_nothing() -> None:
+    encoder = small_encoder()
+    torch.manual_seed(1)
+    for n_samples in (200, 613, 1000):
+        values, mask = torch.randn(12, n_samples), torch.ones(12, n_samples, dtype=torch.bool)
+        longer = torch.randn(12, 1537), torch.ones(12, 1537, dtype=torch.bool)
+        plain = encoder(values[None], mask[None])
+        both = encoder(*padded([(values, mask), longer]))
+        for name in ("outputs", "embedding", "tokens"):
+            assert torch.allclose(getattr(plain, name)[0], getattr(both, name)[0], atol=1e-5), (n_samples, name)
+
+
+@torch.inference_mode()
+def test_what_was_not_recorded_takes_part_in_nothing() -> None:
+    encoder = small_encoder()
+    torch.manual_seed(2)
+    values, mask = torch.randn(1, 12, 1000), torch.ones(1, 12, 1000, dtype=torch.bool)
+    mask[:, 6:] = False
+    junk = torch.where(mask, values, 1000 * torch.randn(values.shape))
+    assert torch.equal(encoder(values * mask, mask).outputs, encoder(junk, mask).outputs)
+    assert not torch.allclose(encoder(values * mask, mask).outputs, encoder(values * mask, mask | True).outputs)
+
+
+@torch.inference_mode()
+def test_the_built_in_model_is_llama_as_hugging_face_has_it() -> None:
+    from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    ours = Llama(LlamaSize(vocabulary=50, width=32, inner_width=48, layers=3, heads=4)).eval()
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
+    )
+    theirs = LlamaForCausalLM(config).eval()
+    theirs.load_state_dict(ours.state_dict())
+    inputs, seen = torch.randn(2, 9, 32), torch.rand(2, 1, 9, 9) > 0.4
+    seen, places = seen | torch.eye(9, dtype=torch.bool), torch.randint(0, 20, (2, 9))
+    mine = ours.model(inputs, seen, places).last_hidden_state
+    other = theirs.model(inputs_embeds=inputs, attention_mask=seen, position_ids=places, use_cache=False)
+    assert torch.allclose(mine, other.last_hidden_state, atol=1e-6)
+    assert torch.allclose(ours.lm_head(mine), theirs.lm_head(other.last_hidden_state), atol=1e-5)
+    cache, their_cache = Cache(), DynamicCache()
+    for part in (inputs[:1, :5], inputs[:1, 5:6], inputs[:1, 6:7]):
+        mine = ours.model(part, past_key_values=cache).last_hidden_state
+        told = theirs.model(inputs_embeds=part, past_key_values=their_cache, use_cache=True)
+        assert torch.allclose(mine, told.last_hidden_state, atol=1e-6)
