@@ -181,7 +181,7 @@ def _rejected_by_template(corpus: Corpus) -> dict[str, dict[str, int]]:
 def _rejected_by_statement(corpus: Corpus) -> dict[str, dict[str, int]]:
     """By reason and by the statement that the row was about, where its template has the slot `code`."""
     rejected = corpus.table("rejected").to_table(columns=["slots", "reason"])
-    slots = pc.extract_regex(pc.fill_null(rejected["slots"], ""), r"(^|, )code=(?P<code>[^,]+)")
+    slots = pc.extract_regex(pc.fill_null(rejected["slots"], ""), r"(?:^|, )code=(?P<code>[^,]+)")
     codes = pc.struct_field(slots.combine_chunks(), "code")
     by_reason: dict[str, Counter[str]] = {}
     for row in (
