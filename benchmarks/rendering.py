@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ ANNOTATIONS = (
 
 def prepare(folder: Path, n_rows: int) -> Path:
     """Writes prepared rows, in the order of a corpus, and the job file that every contender reads."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
     import xxhash
@@ -97,7 +99,7 @@ def prepare(folder: Path, n_rows: int) -> Path:
             }
         )
     keys = [TURN_END.join((SOURCE, TEMPLATE, row["ecg_id"], row["code"])).encode() for row in rows]
-    wordings = template.variants([xxhash.xxh3_64_intdigest(key) for key in keys])
+    wordings = template.variants(np.array([xxhash.xxh3_64_intdigest(key) for key in keys], np.uint64))
     table = pa.Table.from_pylist(rows)
     for turn, chosen in zip(("user", "assistant"), wordings, strict=True):
         table = table.append_column(f"{turn}_wording", pa.array(chosen, pa.int8()))
@@ -123,8 +125,10 @@ def render_alone(template: Any, rows: Any) -> list[str]:
     texts: list[str] = []
     for start in range(0, rows.num_rows, BATCH_ROWS):
         batch = rows.slice(start, BATCH_ROWS)
-        variants = [batch[f"{turn}_wording"].to_pylist() for turn in ("user", "assistant")]
-        texts += template.compiled.render(batch, variants)
+        variants = [batch[f"{turn}_wording"].to_numpy() for turn in ("user", "assistant")]
+        spoken = template.compiled.render(batch, variants)
+        starts = [0, *(spoken.ends[1::2] + 1).tolist()]
+        texts += [spoken.text[start : stop - 1].decode() for start, stop in pairwise(starts)]
     return texts
 
 
@@ -177,7 +181,7 @@ def run_ecglm(job: dict[str, Any]) -> dict[str, Any]:
         peak = peak_mib()
         with Timer() as alone:
             texts = render_alone(template, rows)
-        digest = digest_of([text.removesuffix(TURN_END) for text in texts])
+        digest = digest_of(texts)
         del texts
         messages = pq.read_table(path, columns=["messages"])["messages"].to_pylist()
     written = digest_of([TURN_END.join(message["content"] for message in pair) for pair in messages])

@@ -38,7 +38,12 @@ _COLOURS = 48
 _RANKED = 8
 _FEWEST_RANKED = 50
 
-_CATEGORY_NAMES = {"qt": "QT interval", "st-t": "ST and T"}
+_CATEGORY_NAMES = {
+    "qt": "QT interval",
+    "st-t": "ST and T",
+    "normal": "Normal ranges",
+    "signal": "Signal and electrodes",
+}
 
 Row = Mapping[str, Any]
 
