@@ -22,6 +22,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     part = path.with_name(f".{path.name}.part")
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     save_file(whole, part, {_ABOUT: json.dumps(about, sort_keys=True)})
+    part.chmod(0o644)  # the library makes files that only their owner can read
     part.replace(path)
 
 

@@ -68,8 +68,9 @@ class Limit(Strict):
     def text(self) -> str:
         """The limit as evidence shows it, e.g. `> 200 ms`."""
         sign = {"<=": "≤", ">=": "≥"}.get(self.is_, self.is_)
-        gap = "" if self.unit in ("°", "/min", "") else " "
-        return f"{sign} {self.value:g}{gap}{self.unit}"
+        unit = "" if self.unit == "beats" else self.unit  # what is counted is said in the words
+        gap = "" if unit in ("°", "/min", "") else " "
+        return f"{sign} {self.value:g}{gap}{unit}"
 
 
 class Population(Strict):
@@ -146,6 +147,7 @@ _FORMATS = {
     "mV": ("%.2f mV", "%.4f mV"),
     "°": ("%.0f°", "%.2f°"),
     "/min": ("%.0f/min", "%.2f/min"),
+    "beats": ("%.0f", "%.2f"),
     "": ("%.3g", "%.6g"),
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from ecglm.synth.ecgqa import ecgqa_statements
-from ecglm.synth.guidelines import LANGUAGES, GuidelineSet
+from ecglm.synth.guidelines import LANGUAGES, GuidelineSet, damaged
 
 
 def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
@@ -110,7 +110,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
         "overlapping": _text_table(
             [{"code": code, "other_code": other} for code, other in sorted(overlaps)], ("code", "other_code")
         ),
-        "synonyms": _text_table(_synonyms(guidelines), ("code", "name", "language", "synonym")),
+        "synonyms": pa.Table.from_pylist(_synonyms(guidelines), schema=_SYNONYMS),
         "walls": pa.Table.from_pylist(_walls(guidelines), schema=_WALLS),
         "statement_walls": _text_table(
             [
@@ -125,13 +125,29 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     }
 
 
+_SYNONYMS = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in ("code", "name", "language", "synonym")),
+        pa.field("place", pa.int32()),
+        pa.field("damaged", pa.bool_()),
+    ]
+)
+
+
 def _synonyms(guidelines: GuidelineSet) -> list[dict[str, Any]]:
     """Every other name of every statement, the spellings of damaged reports among them."""
     return [
-        {"code": code, "name": guideline.name, "language": language, "synonym": name}
+        {
+            "code": code,
+            "name": guideline.name,
+            "language": language,
+            "synonym": name,
+            "place": place,
+            "damaged": name == damaged(name) != name.lower(),
+        }
         for code, guideline in sorted(guidelines.by_code.items())
         for language in LANGUAGES
-        for name in guideline.names(language)
+        for place, name in enumerate(guideline.names(language))
         if name != guideline.name
     ]
 

@@ -52,6 +52,9 @@ def small_model(**about: Any) -> ECGLM:
     codec = Codec(train_tokenizer(TEXTS, SIZE["vocabulary"], Markers()), Markers())
     model = EcgLanguageModel(encoder, built_in_language_model(SIZE, codec.size), codec)
     with torch.no_grad():  # so that ECGs and questions differ by more than bfloat16 drops
+        made_up = torch.randn(32, 12, 1000).cumsum(-1) * torch.rand(32, 1, 1) * 0.1
+        made_up -= made_up.mean(-1, keepdim=True)
+        model.projector.standardise(encoder(made_up, torch.ones(32, 12, 1000, dtype=torch.bool)).tokens)
         model.embedding.weight.mul_(15)
         for parameter in model.projector.layers.parameters():
             parameter.mul_(4)

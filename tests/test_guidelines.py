@@ -16,7 +16,7 @@ from ecglm.synth.errors import DefinitionError
 from ecglm.synth.findings import decide as decide_block
 from ecglm.synth.findings import rules_of
 from ecglm.synth.guideline_tables import relation_tables
-from ecglm.synth.guidelines import Guideline, GuidelineSet, load_guidelines, read_guidelines
+from ecglm.synth.guidelines import LANGUAGES, Guideline, GuidelineSet, load_guidelines, read_guidelines
 from ecglm.synth.measure.dictionary import measurements
 
 PTBXL_CODES = """\
@@ -166,6 +166,49 @@ def test_names_and_phrases_fit_into_sentences(guidelines: GuidelineSet) -> None:
             assert not rule.text.endswith("."), (guideline.code, rule.id)
         assert guideline.definition.endswith("."), guideline.code
         assert guideline.meaning.endswith("."), guideline.code
+
+
+def test_every_subject_has_another_name_in_each_language(guidelines: GuidelineSet) -> None:
+    for guideline in guidelines.by_code.values():
+        for language in LANGUAGES:
+            assert getattr(guideline.synonyms, language), f"{guideline.code}: no synonym in {language}"
+
+
+def test_names_are_also_known_as_damaged_reports_spell_them(guidelines: GuidelineSet) -> None:
+    assert "vÄnster främre hemiblock" not in guidelines.by_code["LAFB"].names("sv")
+    assert "vÄnster frÄmre hemiblock" in guidelines.by_code["LAFB"].names("sv")
+    rows = relation_tables(guidelines)["synonyms"].to_pylist()
+    assert {row["language"] for row in rows if row["damaged"]} == {"de", "sv"}
+    assert not [row for row in rows if row["damaged"] and not set("ÄÖÜÅ") & set(row["synonym"])]
+
+
+def test_what_is_not_a_finding_stays_out_of_the_findings(guidelines: GuidelineSet) -> None:
+    tables = relation_tables(guidelines)
+    walls = {row["code"] for row in tables["walls"].to_pylist()}
+    assert walls == {code for code, category in guidelines.categories.items() if category == "anatomy"}
+    assert not walls & {row["code"] for row in tables["guidelines"].to_pylist()}
+
+
+def test_criteria_look_at_the_leads_of_the_walls_they_are_about(guidelines: GuidelineSet) -> None:
+    regional = [
+        g for code, g in guidelines.by_code.items() if guidelines.categories[code] in ("infarction", "ischaemia")
+    ]
+    assert sum(bool(guideline.walls) for guideline in regional) == 20
+    for guideline in regional:
+        walls = [wall for code in guideline.walls if (wall := guidelines.by_code[code].wall) is not None]
+        seen = {lead for wall in walls for lead in (*wall.leads, *wall.opposite_leads)}
+        for rule in guideline.rules if walls else ():
+            assert seen & set(rule.leads), f"{guideline.code} {rule.id} looks at {rule.leads}, its walls at {seen}"
+
+
+def test_normal_ranges_leave_no_age_between_them_and_say_the_age_they_are_for(guidelines: GuidelineSet) -> None:
+    children = [rule for rule in guidelines.by_code["NORMAL_RATE"].rules if rule.id.startswith("age-")]
+    decided = {}
+    for age in (0.1, 1.9, 2.0, 3.5, 4.0, 7.99, 8.0, 11.5, 12.0, 17.9):
+        (found,) = decide(guidelines, "NORMAL_RATE", {"age_years": age, "HR__Global": 105.0})
+        decided[age] = [id for id, row in found.items() if id.startswith("age-") and row["verdict"] != "not_assessable"]
+    assert all(len(ids) == 1 for ids in decided.values()), decided
+    assert {id for ids in decided.values() for id in ids} == {rule.id for rule in children}
 
 
 # ----------------------------------------------------------------------------------------------------------- verdicts
@@ -383,6 +426,9 @@ def test_the_example_of_these_tests_is_valid(tmp_path: Path) -> None:
         ("verified: document", "verified: document\noverlaps: [SLOW]", "itself"),
         ("verified: document", "verified: document\nconfused_with: [{code: NOWHERE, how: by name}]", "NOWHERE"),
         ("verified: document", "verified: document\nabsence_unsure_when: no_such_column", "absence_unsure_when"),
+        ("verified: document", "verified: document\nwalls: [NOWHERE]", "NOWHERE"),
+        ("kinds: [diagnostic]", "kinds: [anatomy]", "wall"),
+        ("verified: document", "verified: document\nwall: {leads: [II], arteries: [RCA]}", "anatomy"),
         (BLOCK[BLOCK.index("criteria:") : BLOCK.index("cites:")], "criteria: none\n", "no_criteria"),
     ],
 )
@@ -392,6 +438,16 @@ def test_each_mistake_names_its_file_and_field(tmp_path: Path, before: str, afte
     assert violations
     assert all("SLOW.yaml" in violation.where for violation in violations), violations
     assert any(message in violation.message for violation in violations), violations
+
+
+def test_two_statements_share_a_name_only_if_they_overlap(tmp_path: Path) -> None:
+    named = BLOCK.replace("definition:", "synonyms: {de: [Leitungsverzögerung]}\ndefinition:")
+    other = named.replace("code: SLOW", "code: LATE").replace("name: slow", "name: late")
+    guidelines, violations = read_guidelines(folder_of(tmp_path / "apart", SLOW=named, LATE=other))
+    assert guidelines is not None
+    assert any("'leitungsverzögerung' (de) also names" in violation.message for violation in violations)
+    overlapping = other + "overlaps: [SLOW]\n"
+    assert read_guidelines(folder_of(tmp_path / "together", SLOW=named, LATE=overlapping))[1] == []
 
 
 def test_a_source_without_doi_and_address_is_named(tmp_path: Path) -> None:
