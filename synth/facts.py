@@ -308,7 +308,8 @@ def derive_views(
     order = {"facts": "", "lead_values": ", lead_number", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {
-            name: connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}") for name, then in order.items()
+            name: _rewritten(connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}"))
+            for name, then in order.items()
         }
     return {**views, "findings": tables["findings"]}
 
@@ -352,7 +353,12 @@ def _findings(
 def derive_comparisons(facts: pa.Table) -> pa.Table:
     """Each ECG beside the same patient's ECG before it: its facts, `previous_…` facts, and the interval."""
     with LockedConnection({"facts": facts}) as connection:
-        return connection.select(_COMPARISONS)
+        return _rewritten(connection.select(_COMPARISONS))
+
+
+def _rewritten(table: pa.Table) -> pa.Table:
+    """The same rows, the same bytes every time: DuckDB leaves in the place of a NULL what was in memory."""
+    return table.take(pa.array(range(table.num_rows), pa.int64()))
 
 
 def merge_measurements(ecgs: pa.Table, providers: Sequence[tuple[str, pa.Table]], ecg_index: pa.Array) -> pa.Table:
