@@ -20,7 +20,7 @@ from ecglm.synth.schema import OPTIONAL_TABLES, PAIRS, SCHEMA_VERSION, SPLITS
 MANIFEST = "manifest.json"
 BUILD_LOG = "build.log.json"
 CARD = "README.md"
-TABLES = ("ecgs", "labels", "measurements", "findings", "pairs", "rejected", "templates", "guidelines")
+TABLES = ("ecgs", "labels", "measurements", "findings", "pairs", "rejected", "templates", "guidelines", "gate")
 """The views `synth query` offers in every corpus; all but pairs are one Parquet file each."""
 
 ROW_GROUP_ROWS = 32_768

@@ -97,6 +97,7 @@ class Criterion(Strict):
 
     id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     role: Literal["defining", "supporting"]
+    suggests: bool = True
     text: Words
     sql: Words
     limits: dict[str, Limit] = {}

@@ -14,11 +14,13 @@ from ecglm.synth.database import LockedConnection, quote_identifier
 from ecglm.synth.findings import Decided, decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
+from ecglm.synth.lead_values import LEAD_FINDINGS, LEAD_VALUES
 from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
+from ecglm.synth.steps import STEPS
 
-ECG_VIEWS = ("facts", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
+ECG_VIEWS = ("facts", "lead_values", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
 """Views with rows per ECG."""
 KNOWLEDGE_VIEWS = (
     "guidelines",
@@ -29,8 +31,9 @@ KNOWLEDGE_VIEWS = (
     "walls",
     "statement_walls",
     "ecgqa_statements",
+    "gate",
 )
-"""Views without ECGs."""
+"""Views without rows per ECG."""
 ACROSS_BLOCKS = ("comparisons", "ecgqa_compared")
 """Views of two ECGs, which may be of two blocks."""
 
@@ -59,10 +62,25 @@ _MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # plannin
 _SUPPORT = """
 CREATE TABLE support AS
 SELECT ecg_id, code,
-       CASE WHEN bool_or(role = 'defining' AND verdict = 'not_met') THEN 'contradicted'
-            WHEN bool_or(verdict = 'met') THEN 'met'
+       CASE WHEN bool_or(role = 'defining' AND verdict = 'not_met')
+                OR (exhaustive AND bool_and(verdict = 'not_met')
+                    AND count(*) = any_value(n_criteria)) THEN 'contradicted'
+            WHEN bool_or(verdict = 'met' AND suggests) THEN 'met'
             ELSE 'not_met' END AS support
-FROM findings GROUP BY ecg_id, code
+FROM findings JOIN (SELECT code, criteria_exhaustive AS exhaustive, n_criteria FROM guidelines) USING (code)
+GROUP BY ecg_id, code, exhaustive
+"""
+
+_CONTRADICTIONS = """
+CREATE TABLE contradictions AS
+SELECT ecg_id, code, and_join(list(evidence_text ORDER BY role, criterion)) AS contradiction,
+       array_to_string(list_sort(list(DISTINCT citation)), '; ') AS contradiction_citation,
+       flatten(list(evidence ORDER BY role, criterion)) AS contradiction_evidence
+FROM (SELECT *, bool_or(role = 'defining') OVER (PARTITION BY ecg_id, code) AS some_defining FROM findings
+      WHERE labelled AND verdict = 'not_met' AND evidence_text IS NOT NULL)
+SEMI JOIN (FROM support WHERE support = 'contradicted') USING (ecg_id, code)
+WHERE role = 'defining' OR NOT some_defining
+GROUP BY ecg_id, code
 """
 
 _LABELS = f"""
@@ -71,12 +89,16 @@ SELECT *, {_CERTAINTY_PHRASE} AS certainty_phrase FROM (
     SELECT l.ecg_id, e.ecg_index, l.label_index, l.code, l.likelihood, l.certainty, l.kinds, l.superclass, l.subclass,
            coalesce(g.name, l.code) AS name, coalesce(g.phrase, l.code) AS phrase,
            coalesce(s.support, CASE WHEN g.criteria_text IS NULL THEN 'no_criteria' ELSE 'not_assessable' END)
-               AS support, a.annotation_text
+               AS support, a.annotation_text,
+           [{{'name': 'annotated ' || l.code, 'unit': '%', 'limit': NULL::VARCHAR,
+              'value': CASE WHEN l.certainty NOT IN ('stated', 'unknown') THEN l.likelihood::DOUBLE END}}] AS evidence,
+           c.contradiction, c.contradiction_citation, c.contradiction_evidence
     FROM source_labels l
     JOIN measured_ecgs e USING (ecg_id)
     JOIN annotations a USING (ecg_id)
     LEFT JOIN guidelines g ON g.code = l.code
     LEFT JOIN support s ON s.ecg_id = l.ecg_id AND s.code = l.code
+    LEFT JOIN contradictions c ON c.ecg_id = l.ecg_id AND c.code = l.code
 )
 """
 
@@ -94,12 +116,21 @@ refutations AS (
     SELECT ecg_id, code, arg_min(evidence, criterion) AS evidence, arg_min(evidence_text, criterion) AS evidence_text,
            arg_min(citation, criterion) AS citation
     FROM findings WHERE role = 'defining' AND verdict = 'not_met' GROUP BY ecg_id, code
+),
+suggestions AS (
+    SELECT ecg_id, code, arg_min(evidence, role || criterion) AS suggestion_evidence,
+           arg_min(evidence_text, role || criterion) AS suggestion,
+           arg_min(citation, role || criterion) AS suggestion_citation
+    FROM findings WHERE NOT labelled AND verdict = 'met' AND suggests AND evidence_text IS NOT NULL
+    GROUP BY ecg_id, code
 )
 SELECT n.*, r.code IS NOT NULL AS refuted, coalesce(s.support = 'met', false) AS suggested,
-       r.evidence, r.evidence_text, r.citation, stable_hash(n.ecg_id || ':' || n.code) AS draw
+       r.evidence, r.evidence_text, r.citation, m.suggestion, m.suggestion_citation, m.suggestion_evidence,
+       stable_hash(n.ecg_id || ':' || n.code) AS draw
 FROM candidates n
 LEFT JOIN refutations r ON r.ecg_id = n.ecg_id AND r.code = n.code
 LEFT JOIN support s ON s.ecg_id = n.ecg_id AND s.code = n.code
+LEFT JOIN suggestions m ON s.support = 'met' AND m.ecg_id = n.ecg_id AND m.code = n.code
 WHERE NOT EXISTS (SELECT 1 FROM labels p WHERE p.ecg_id = n.ecg_id AND p.code = n.code)
   AND NOT EXISTS (SELECT 1 FROM labels p JOIN overlapping o ON o.code = n.code AND o.other_code = p.code
                   WHERE p.ecg_id = n.ecg_id)
@@ -150,6 +181,14 @@ def _kind_text(kind: str, name: str) -> str:
     )
 
 
+_RHYTHM_DOUBTFUL = (
+    "coalesce((list_contains(s.rhythm_codes, 'SR') AND HR__Global > 130)"
+    " OR (len(list_intersect(s.rhythm_codes, ['SR', 'SARRH', 'SBRAD', 'STACH'])) > 0 AND regexp_matches(lower(report),"
+    " 'kein[a-z]* p-?(welle|zacke)|inga p-v|no p wave|knoten|nodal|junctional|vorhofrhythm|atrial rhythm"
+    "|ersatzrhythm|escape')), false)"
+)
+"""Sinus rhythm is stated, but the rate or the report speaks against it."""
+
 _FACTS = f"""
 CREATE TABLE facts AS
 WITH stated AS (
@@ -157,7 +196,9 @@ WITH stated AS (
            {_kind_text("form", "form")},
            and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
                     FILTER (code <> 'NORM')) AS statements_text,
-           list(code ORDER BY label_index) AS codes,
+           and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
+                    FILTER (code <> 'NORM' AND kinds <> ['rhythm'])) AS findings_text,
+           list(code ORDER BY label_index) AS codes, flatten(list(evidence ORDER BY label_index)) AS label_evidence,
            coalesce(list(code ORDER BY label_index) FILTER (certainty IN ('stated', 'certain', 'probable')), [])
                AS firm_codes,
            coalesce(list(DISTINCT superclass ORDER BY superclass) FILTER (superclass IS NOT NULL), []) AS superclasses
@@ -175,9 +216,13 @@ SELECT e.*, a.annotation_text,
     s.form_text, coalesce(s.form_codes, []) AS form_codes,
     coalesce(s.statements_text, CASE WHEN n.normal_assertable THEN 'a normal ECG' END) AS statements_text,
     coalesce(s.codes, []) AS codes, coalesce(s.firm_codes, []) AS firm_codes,
-    coalesce(s.superclasses, []) AS superclasses,
+    coalesce(s.superclasses, []) AS superclasses, s.label_evidence,
     n.ecg_id IS NOT NULL AS labelled_normal, coalesce(n.normal_assertable, false) AS normal_assertable,
-    n.normal_exceptions, r.report_text, r.report_problem,
+    n.normal_exceptions, {_RHYTHM_DOUBTFUL} AS rhythm_doubtful,
+    CASE WHEN n.normal_assertable THEN 'a normal ECG'
+         WHEN n.ecg_id IS NOT NULL THEN 'a normal ECG by its label, apart from ' || n.normal_exceptions
+         ELSE s.findings_text END AS conclusion_text,
+    r.report_text, r.report_problem,
     {", ".join(_leads_text(column) for column in NOISE_COLUMNS)},
     {" OR ".join(f"{column} IS NOT NULL" for column in NOISE_COLUMNS)} AS has_noise,
     CASE WHEN QRS_AxisFront_Global IS NULL THEN NULL
@@ -188,6 +233,7 @@ SELECT e.*, a.annotation_text,
          WHEN 'ALAD' THEN 'abnormal left axis deviation' WHEN 'RAD' THEN 'rightward axis'
          WHEN 'ARAD' THEN 'abnormal right axis deviation' WHEN 'AXL' THEN 'axis shifted to the left'
          WHEN 'AXR' THEN 'axis shifted to the right' WHEN 'SAG' THEN 'sagittal (S1S2S3) axis' END AS axis_label_words,
+    w.* EXCLUDE (ecg_id), t.* EXCLUDE (ecg_id),
     quantity(HR__Global, '/min') AS rate_text,
     quantity(QRS_AxisFront_Global, '°') AS axis_text,
     quantity(PR_Int_Global, 'ms') AS pr_text,
@@ -196,6 +242,7 @@ SELECT e.*, a.annotation_text,
     quantity(QT_IntBazett_Global, 'ms') AS qtc_text
 FROM measured_ecgs e JOIN annotations a USING (ecg_id)
 LEFT JOIN stated s USING (ecg_id) LEFT JOIN normality n USING (ecg_id) LEFT JOIN reports r USING (report_en)
+LEFT JOIN lead_findings w USING (ecg_id) LEFT JOIN steps t USING (ecg_id)
 """
 
 _COMPARISONS = """
@@ -224,8 +271,8 @@ def decide_ecgs(measured_ecgs: pa.Table, guidelines: GuidelineSet) -> Decided:
 def derive_views(
     measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided
 ) -> dict[str, pa.Table]:
-    """Views of a block of ECGs that need no other block, each in ECG order: facts, labels, negatives, and findings,
-    those that could be assessed.
+    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives,
+    and findings, those that could be assessed.
 
     Args:
         measured_ecgs: as for `decide_ecgs`.
@@ -245,11 +292,24 @@ def derive_views(
         "unsure": decided.unsure,
         **relations,
     }
-    setup = [_MEASURED_ECGS, _SUPPORT, _LABELS, _NEGATIVES, _NORMAL, f"CREATE TABLE reports AS {REPORTS_SQL}", _FACTS]
-    order = {"facts": "", "labels": ", label_index", "negatives": ", code"}
+    setup = [
+        _MEASURED_ECGS,
+        _SUPPORT,
+        _CONTRADICTIONS,
+        _LABELS,
+        _NEGATIVES,
+        _NORMAL,
+        f"CREATE TABLE reports AS {REPORTS_SQL}",
+        LEAD_VALUES,
+        LEAD_FINDINGS,
+        STEPS,
+        _FACTS,
+    ]
+    order = {"facts": "", "lead_values": ", lead_number", "labels": ", label_index", "negatives": ", code"}
     with LockedConnection(tables, setup=setup) as connection:
         views = {
-            name: connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}") for name, then in order.items()
+            name: _rewritten(connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}"))
+            for name, then in order.items()
         }
     return {**views, "findings": tables["findings"]}
 
@@ -279,6 +339,7 @@ def _findings(
             "evidence": assessed["evidence"],
             "evidence_text": assessed["evidence_text"],
             **{name: words[name] for name in ("criterion_text", "name", "phrase", "citation", "doi")},
+            "suggests": criteria["suggests"].combine_chunks().take(place.combine_chunks()),
             "labelled": pc.is_valid(label),
             "certainty": labels["certainty"].take(label),
             "annotation_text": annotations["annotation_text"].take(
@@ -292,7 +353,12 @@ def _findings(
 def derive_comparisons(facts: pa.Table) -> pa.Table:
     """Each ECG beside the same patient's ECG before it: its facts, `previous_…` facts, and the interval."""
     with LockedConnection({"facts": facts}) as connection:
-        return connection.select(_COMPARISONS)
+        return _rewritten(connection.select(_COMPARISONS))
+
+
+def _rewritten(table: pa.Table) -> pa.Table:
+    """The same rows, the same bytes every time: DuckDB leaves in the place of a NULL what was in memory."""
+    return table.take(pa.array(range(table.num_rows), pa.int64()))
 
 
 def merge_measurements(ecgs: pa.Table, providers: Sequence[tuple[str, pa.Table]], ecg_index: pa.Array) -> pa.Table:

@@ -29,6 +29,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                 "phrase": guideline.phrase,
                 "kinds": list(guideline.kinds),
                 "definition": guideline.definition,
+                "plain": guideline.plain,
                 "meaning": guideline.meaning,
                 "pitfalls": guideline.pitfalls,
                 "next_steps": guideline.next_steps,
@@ -37,6 +38,8 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                 "criteria_text": "; ".join(rule.text for rule in guideline.rules) or None,
                 "citation_text": "; ".join(guidelines.citation(cite) for cite in guideline.cites),
                 "no_criteria_reason": guideline.no_criteria.reason if guideline.no_criteria else None,
+                "n_criteria": len(guideline.rules),
+                "criteria_exhaustive": guideline.criteria_exhaustive,
                 "absence_unsure": guideline.absence_unsure_when is not None,
             }
         )
@@ -49,6 +52,12 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                     "phrase": guideline.phrase,
                     "criterion": rule.id,
                     "role": rule.role,
+                    "suggests": rule.suggests,
+                    "n_limits": len(rule.limits),
+                    "limits": [
+                        {"words": limit.shown_as, "is": limit.is_, "value": limit.value, "unit": limit.unit}
+                        for limit in rule.limits.values()
+                    ],
                     "criterion_text": rule.text,
                     "citation": guidelines.citation(rule.cite),
                     "doi": source.doi or source.url,
@@ -76,6 +85,7 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                 pa.field(name, pa.string())
                 for name in (
                     "definition",
+                    "plain",
                     "meaning",
                     "pitfalls",
                     "next_steps",
@@ -86,14 +96,14 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                     "no_criteria_reason",
                 )
             ),
+            pa.field("n_criteria", pa.int32()),
+            pa.field("criteria_exhaustive", pa.bool_()),
             pa.field("absence_unsure", pa.bool_()),
         ]
     )
     return {
         "guidelines": pa.Table.from_pylist(texts, schema=texts_schema),
-        "guideline_criteria": _text_table(
-            criteria, ("code", "name", "phrase", "criterion", "role", "criterion_text", "citation", "doi")
-        ),
+        "guideline_criteria": pa.Table.from_pylist(criteria, schema=_CRITERIA),
         "confusions": _text_table(
             confusions, ("code", "name", "phrase", "other_code", "other_name", "other_phrase", "how")
         ),
@@ -166,3 +176,17 @@ def _walls(guidelines: GuidelineSet) -> list[dict[str, Any]]:
 
 def _text_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in columns]))
+
+
+_CRITERIA = pa.schema(
+    {
+        **dict.fromkeys(
+            ("code", "name", "phrase", "criterion", "role", "criterion_text", "citation", "doi"), pa.string()
+        ),
+        "suggests": pa.bool_(),
+        "n_limits": pa.int32(),
+        "limits": pa.list_(
+            pa.struct({"words": pa.string(), "is": pa.string(), "value": pa.float64(), "unit": pa.string()})
+        ),
+    }
+)

@@ -96,6 +96,7 @@ class Guideline(Strict):
     kinds: tuple[Kind, ...] = Field(min_length=1)
     synonyms: Synonyms = Synonyms()
     definition: Words
+    plain: Words | None = None
     meaning: Words
     pitfalls: Words
     next_steps: Words | None = None
@@ -105,6 +106,7 @@ class Guideline(Strict):
     wall: Wall | None = None
     walls: tuple[Words, ...] = ()
     criteria: tuple[Criterion, ...] | Literal["none"]
+    criteria_exhaustive: bool = False
     no_criteria: NoCriteria | None = None
     cites: tuple[Citation, ...] = Field(min_length=1)
     verified: Annotated[str, StringConstraints(pattern=r"^(document|secondary \(.+\)|textbook knowledge)$")]

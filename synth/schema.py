@@ -28,6 +28,10 @@ FAMILIES = (
     "knowledge",
     "comparison",
     "dialogue",
+    "interpretation",
+    "counterfactual",
+    "explanation",
+    "refusal",
     "ecgqa",
 )
 DEFAULT_FAMILIES = FAMILIES[:-1]
@@ -96,6 +100,18 @@ FINDINGS = pa.schema(
         "criterion": _text,
         "verdict": _text,  # met | not_met | not_assessable
         "evidence": pa.list_(EVIDENCE),
+    }
+)
+
+GATE = pa.schema(
+    {
+        "code": _text,
+        "n_stated": pa.int64(),  # labels whose certainty is known
+        "n_contradicted": pa.int64(),  # of these, contradicted by the measurements
+        "n_absent": pa.int64(),  # ECGs of which it may be called absent
+        "n_suggested": pa.int64(),  # of these, with a criterion met
+        "reword_stated": _flag,  # contradicted labels are worded as a disagreement, not rejected
+        "reword_absent": _flag,
     }
 )
 

@@ -62,6 +62,8 @@ def corpus_stats(corpus: Corpus) -> dict[str, Any]:
         "answers": {template: _ordered(tally.answers[template]) for template in sorted(tally.answers)},
         "rejected": dict(_ordered(Counter(manifest["rejected_reasons"]))),
         "rejected_by_template": _rejected_by_template(corpus),
+        "rejected_by_statement": _rejected_by_statement(corpus),
+        "gate": {row.pop("code"): row for row in corpus.table("gate").to_table().to_pylist()},
         "capped": {row["template_id"]: row["n_capped"] for row in templates if row["n_capped"]},
         "skipped": {row["template_id"]: row["status_detail"] for row in templates if row["status"] == "skipped"},
         "not_selected": [row["template_id"] for row in templates if row["status"] == "not_selected"],
@@ -176,6 +178,23 @@ def _rejected_by_template(corpus: Corpus) -> dict[str, dict[str, int]]:
     return {template: _ordered(by_template[template]) for template in sorted(by_template)}
 
 
+def _rejected_by_statement(corpus: Corpus) -> dict[str, dict[str, int]]:
+    """By reason and by the statement that the row was about, where its template has the slot `code`."""
+    rejected = corpus.table("rejected").to_table(columns=["slots", "reason"])
+    slots = pc.extract_regex(pc.fill_null(rejected["slots"], ""), r"(?:^|, )code=(?P<code>[^,]+)")
+    codes = pc.struct_field(slots.combine_chunks(), "code")
+    by_reason: dict[str, Counter[str]] = {}
+    for row in (
+        pa.table({"reason": rejected["reason"], "code": codes})
+        .filter(pc.is_valid(codes))
+        .group_by(["reason", "code"])
+        .aggregate([([], "count_all")])
+        .to_pylist()
+    ):
+        by_reason.setdefault(row["reason"], Counter())[row["code"]] = row["count_all"]
+    return {reason: _ordered(by_reason[reason]) for reason in sorted(by_reason)}
+
+
 def _ordered(counter: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
@@ -234,6 +253,31 @@ def print_stats(stats: Mapping[str, Any], console: Console | None = None) -> Non
     if stats["n_codes"] > len(codes):
         console.print(f"… and {stats['n_codes'] - len(codes)} more codes", markup=False)
     _print_table(console, ("rejected because", "rows"), list(stats["rejected"].items()))
+    _print_table(
+        console,
+        ("consistency gate", "stated", "contradicted", "then", "absent", "suggested", "then"),
+        [
+            (
+                code,
+                row["n_stated"],
+                row["n_contradicted"],
+                _gated(row["n_contradicted"], row["reword_stated"]),
+                row["n_absent"],
+                row["n_suggested"],
+                _gated(row["n_suggested"], row["reword_absent"]),
+            )
+            for code, row in stats["gate"].items()
+            if row["n_contradicted"] or row["n_suggested"]
+        ],
+    )
+    _print_table(
+        console,
+        ("rejected because", "of the statements"),
+        [
+            (reason, ", ".join(f"{code} {count:,}" for code, count in codes.items()))
+            for reason, codes in stats["rejected_by_statement"].items()
+        ],
+    )
     for template, detail in stats["skipped"].items():
         console.print(f"skipped {template} ({detail})", markup=False)
     if stats["not_selected"]:
@@ -254,6 +298,10 @@ def _print_table(console: Console, header: Sequence[str], rows: Sequence[Sequenc
         table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
     console.print(table)
     console.print()
+
+
+def _gated(count: int, reworded: bool) -> str:
+    return ("reworded" if reworded else "rejected") if count else ""
 
 
 def _three(length: Mapping[str, int]) -> str:

@@ -14,9 +14,10 @@ from ecglm.synth.database import LockedConnection
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import QueryError
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, decide_ecgs, derive_comparisons, derive_views
+from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, Violation, read_guidelines
-from ecglm.synth.schema import LABELS
+from ecglm.synth.schema import GATE, LABELS
 from ecglm.synth.templates import Template, read_templates
 
 _UNSTABLE = re.compile(
@@ -48,7 +49,7 @@ def validate(guidelines_folder: Path | None = None, templates_folder: Path | Non
     templates, problems = read_templates(templates_folder)
     violations = [*violations, *problems]
     if guidelines is not None:
-        with LockedConnection(empty_views(guidelines)) as connection:
+        with LockedConnection(empty_views(guidelines), setup=[DOUBTS]) as connection:
             for template in templates:
                 where = f"templates/{template.header.family}/{template.id}.jinja"
                 violations += [Violation(where, problem) for problem in sql_problems(template, connection)]
@@ -69,7 +70,7 @@ def empty_views(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     views = derive_views(no_ecgs, LABELS.empty_table(), guidelines, decide_ecgs(no_ecgs, guidelines))
     ecgqa = derive_ecgqa(views, guidelines, None)
     pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
-    return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(guidelines)}
+    return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(guidelines), "gate": GATE.empty_table()}
 
 
 @cache

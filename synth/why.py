@@ -20,6 +20,7 @@ from ecglm.synth.database import LockedConnection
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import CorpusError, ECGLMError
 from ecglm.synth.facts import decide_ecgs, derive_comparisons, derive_views, merge_measurements
+from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
 from ecglm.synth.measure.dictionary import Measurement, columns_of, measurements
@@ -169,7 +170,8 @@ class _Behind:
         listed = self._rows("ecgqa_ecgs", self.ecgs["ecg_id"].to_pylist()) if self.is_listed else None
         ecgqa = derive_ecgqa(views, self.guidelines, listed)
         pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
-        return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(self.guidelines)}
+        gate = self.corpus.table("gate").to_table()
+        return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(self.guidelines), "gate": gate}
 
 
 @lru_cache(maxsize=2)
@@ -319,7 +321,7 @@ def _difference(behind: _Behind, template: Template | str, pair: Mapping[str, An
     if isinstance(template, str):
         return template
     try:
-        with LockedConnection(behind.views()) as connection:
+        with LockedConnection(behind.views(), setup=[DOUBTS]) as connection:
             register = EcgRegister.of(behind.ecgs)
             for rendered in render_block(template, connection, register, pair["source"]):
                 same = rendered.pairs.filter(pc.equal(rendered.pairs["pair_id"], pair["pair_id"]))

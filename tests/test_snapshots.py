@@ -35,10 +35,15 @@ def as_read(pair: dict[str, Any]) -> str:
     if pair["answers"]:
         lines.append(f"answers: {' | '.join(pair['answers'])}")
     lines += [
-        f"evidence: {item['name']} {item['value']:g} {item['unit']}  {item['limit'] or ''}".rstrip()
+        f"evidence: {item['name']} {_number(item['value'])} {item['unit']}  {item['limit'] or ''}".rstrip()
         for item in pair["evidence"]
     ]
     return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    """A statement of form or rhythm is annotated without a likelihood."""
+    return "-" if value is None else f"{value:g}"
 
 
 @pytest.mark.slow

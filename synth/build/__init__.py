@@ -173,7 +173,7 @@ def _build_locked(
             compared_digest, n_compared = blocks.write_compared()
             knowledge = {
                 name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
-                for name, table in relation_tables(guidelines).items()
+                for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
             }
             ecgs = pa.concat_tables(blocks.parts("ecgs"))
             register = write_arrow(

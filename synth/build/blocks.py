@@ -24,11 +24,12 @@ from ecglm.synth.facts import (
     derive_views,
     merge_measurements,
 )
+from ecglm.synth.gate import gate_counts, gate_table
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 2048
+BLOCK_ECGS = 1536
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
 MEASURED = "measured"
@@ -138,6 +139,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
         "signals": digest,
         "n_ecgs": ecgs.num_rows,
         "rows": {name: table.num_rows for name, table in views.items()},
+        "gate": gate_counts(views["labels"], views["negatives"]),
         "known": {name: facts.num_rows - facts[name].null_count for name in facts.column_names},
     }
     write_json(folder / "block.json", note)
@@ -175,6 +177,10 @@ class Blocks:
         """A hash of each view over all blocks."""
         names: Mapping[str, str] = self.notes[0]["digests"] if self.notes else {}
         return {name: _joined(note["digests"][name] for note in self.notes) for name in names}
+
+    def gate(self) -> pa.Table:
+        """The consistency gate of the source."""
+        return gate_table(note["gate"] for note in self.notes)
 
     def signals_digest(self) -> str:
         """A hash of every waveform read."""

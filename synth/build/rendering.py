@@ -23,11 +23,12 @@ from ecglm.synth.build.workers import RunTasks
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
+from ecglm.synth.gate import DOUBTS
 from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, Template
 
-_GROUP_BLOCKS = 4
+_GROUP_BLOCKS = 5
 """Blocks a template sees at once: more make fewer queries, fewer take less memory."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -90,6 +91,8 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 def _render_key(template: Template, digests: dict[str, str], source: str) -> str:
     """A hash of everything a template's files depend on: itself, and the views its SQL names."""
     words = set(_WORD.findall(template.header.sql))
+    if "doubts" in words:
+        words |= {"labels", "gate"}
     used = [f"{name}={digests[name]}" for name in (*ECG_VIEWS, *KNOWLEDGE_VIEWS) if name in words]
     parts = (template.hash, ENGINE_VERSION, SCHEMA_VERSION, source, digests["register"], *used)
     return xxhash.xxh3_128_hexdigest("\x1f".join(parts).encode())
@@ -122,7 +125,7 @@ class _Group:
             name: pa.concat_tables(self._read(block_folder(work, number) / f"{name}.arrow") for number in blocks)
             for name in ECG_VIEWS
         }
-        self.connection = LockedConnection({**views, **knowledge}, memory_limit="512MB")
+        self.connection = LockedConnection({**views, **knowledge}, setup=[DOUBTS], memory_limit="512MB")
 
     def _read(self, path: Path) -> pa.Table:
         with path.open("rb") as file:

@@ -19,7 +19,17 @@ from ecglm.synth.build.used import USED
 from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure import MEASURED_VERSION
-from ecglm.synth.schema import ECGS, FINDINGS, GUIDELINES, LABELS, OPTIONAL_TABLES, REJECTED, SCHEMA_VERSION, TEMPLATES
+from ecglm.synth.schema import (
+    ECGS,
+    FINDINGS,
+    GATE,
+    GUIDELINES,
+    LABELS,
+    OPTIONAL_TABLES,
+    REJECTED,
+    SCHEMA_VERSION,
+    TEMPLATES,
+)
 from ecglm.synth.sources import Source
 from ecglm.synth.templates import TemplateSet
 
@@ -29,6 +39,7 @@ def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: G
     write_table(stage, "ecgs", blocks.parts("ecgs"), ECGS)
     write_table(stage, "labels", blocks.parts("source_labels"), LABELS)
     write_table(stage, "guidelines", [guidelines.table()], GUIDELINES)
+    write_table(stage, "gate", [blocks.gate()], GATE)
     for name, table in source.extras.tables.items():
         write_table(stage, name, [table], OPTIONAL_TABLES[name])
     (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")

@@ -1,0 +1,73 @@
+"""The consistency gate: what the measurements contradict is said, or left out, statement by statement."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecglm.synth.corpus import Corpus
+from ecglm.synth.findings import rules_of
+from ecglm.synth.gate import gate_counts, gate_table
+from ecglm.synth.guidelines import load_guidelines
+
+LABELS = pa.schema({"code": pa.string(), "certainty": pa.string(), "contradiction": pa.string()})
+NEGATIVES = pa.schema({"code": pa.string(), "suggestion": pa.string()})
+
+
+def gated(labels: list[dict[str, Any]], negatives: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    counts = gate_counts(pa.Table.from_pylist(labels, schema=LABELS), pa.Table.from_pylist(negatives, schema=NEGATIVES))
+    return {row["code"]: row for row in gate_table([counts]).to_pylist()}
+
+
+def stated(code: str, times: int, contradiction: str | None = None, certainty: str = "certain") -> list[dict[str, Any]]:
+    return [{"code": code, "certainty": certainty, "contradiction": contradiction}] * times
+
+
+def test_more_than_one_in_twenty_is_worded_as_a_disagreement() -> None:
+    rows = gated(
+        stated("LAFB", 94) + stated("LAFB", 6, "axis 4°") + stated("STACH", 95) + stated("STACH", 5, "rate 90/min"), []
+    )
+    assert [rows[code]["reword_stated"] for code in ("LAFB", "STACH")] == [True, False]
+
+
+def test_labels_of_unknown_certainty_do_not_count() -> None:
+    rows = gated(stated("LVH", 10) + stated("LVH", 10, "x", certainty="unknown"), [])
+    assert (rows["LVH"]["n_stated"], rows["LVH"]["n_contradicted"]) == (10, 0)
+
+
+def test_absent_statements_are_counted_by_themselves() -> None:
+    absent = [{"code": "RVH", "suggestion": None}] * 9 + [{"code": "RVH", "suggestion": "R in V1 0.8 mV"}]
+    rows = gated(stated("RVH", 40), absent)
+    assert (rows["RVH"]["reword_stated"], rows["RVH"]["reword_absent"]) == (False, True)
+
+
+def test_parts_of_a_source_add_up() -> None:
+    part = {"LVH": [10, 1, 5, 0]}
+    (row,) = gate_table([part, part, {}]).to_pylist()
+    assert (row["n_stated"], row["n_contradicted"], row["n_absent"], row["n_suggested"]) == (20, 2, 10, 0)
+
+
+def test_a_yes_against_a_measured_definition_says_so(simulated_corpus: Path) -> None:
+    corpus = Corpus.open(simulated_corpus)
+    defining = {(code, rule.id) for code, rule in rules_of(load_guidelines()) if rule.role == "defining"}
+    against = {
+        (row["ecg_id"], row["code"])
+        for row in corpus.table("findings").to_table(columns=["ecg_id", "code", "criterion", "verdict"]).to_pylist()
+        if row["verdict"] == "not_met" and (row["code"], row["criterion"]) in defining
+    }
+    chosen = pc.field("template_id").isin(["verify-statement", "verify-rhythm", "verify-graded"])
+    columns = ["ecg_ids", "codes", "answers", "messages"]
+    pairs = corpus.table("pairs").to_table(columns=columns, filter=chosen).to_pylist()
+    silent = [
+        pair["messages"][1]["content"]
+        for pair in pairs
+        if pair["answers"] != ["no"]
+        and (pair["ecg_ids"][0], pair["codes"][0]) in against
+        and not re.search("disagree|bear it out|borne out|measured otherwise|by measurement|speaks against", str(pair))
+    ]
+    assert pairs
+    assert not silent
