@@ -23,6 +23,7 @@ MEANINGS = (
     "met",
     "met_or_disputed",
     "not_met",
+    "not_met_or_disputed",
     "some_met",
     "some_not_met",
 )
