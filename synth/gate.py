@@ -24,7 +24,8 @@ CREATE VIEW doubts AS
 SELECT l.ecg_id, bool_or(g.reword_stated IS NOT true) AS rejects,
        'the measurements disagree on ' || and_join(list(l.name ORDER BY l.label_index)) || ': '
        || array_to_string(list(l.contradiction ORDER BY l.label_index), '; ') AS disagreement,
-       flatten(list(l.contradiction_evidence ORDER BY l.label_index)) AS evidence
+       flatten(list(l.contradiction_evidence ORDER BY l.label_index)) AS evidence,
+       list(l.code ORDER BY l.label_index) AS codes
 FROM labels l LEFT JOIN gate g ON g.code = l.code
 WHERE l.contradiction IS NOT NULL
 GROUP BY l.ecg_id

@@ -216,6 +216,17 @@ def _check_vocabulary(template: Template, rows: pa.Table) -> None:
         )
 
 
+def _guidelines_behind(lists: dict[str, pa.Array]) -> pa.Array:
+    """The guidelines a row names; if it names none but quotes a limit, those of its statements."""
+    evidence, named = lists["evidence"], lists["guideline_ids"]
+    quotes = np.asarray(pc.is_valid(pc.struct_field(evidence.flatten(), "limit")).cast(pa.int64()))
+    sums = np.concatenate([[0], np.cumsum(quotes)])
+    bounds = np.asarray(_offsets(evidence)) - np.asarray(_offsets(evidence))[0]
+    limited = pa.array(np.diff(sums[bounds]) > 0)
+    unnamed = pc.equal(pc.fill_null(pc.list_value_length(named), 0), 0)
+    return pc.if_else(pc.and_(limited, unnamed), lists["codes"], named)
+
+
 def _render_batch(
     template: Template,
     rows: pa.Table,
@@ -237,6 +248,8 @@ def _render_batch(
     def constant(text: str) -> pa.Array:
         return pa.repeat(pa.scalar(text, pa.string()), len(keys))
 
+    lists = {name: _list_column(template, rows, name, list_type) for name, list_type in _LIST_TYPES.items()}
+    lists["guideline_ids"] = _guidelines_behind(lists)
     arrays = {
         "pair_id": _texts_of(identities.pair_ids),
         "content_hash": _texts_of(content_hashes),
@@ -247,7 +260,7 @@ def _render_batch(
         "family": constant(template.header.family),
         "question_type": constant(template.header.question_type),
         "messages": _messages(template, _contents(spoken)),
-        **{name: _list_column(template, rows, name, list_type) for name, list_type in _LIST_TYPES.items()},
+        **lists,
         "template_id": constant(template.id),
         "template_hash": constant(template.hash),
         "variant": identities.variant,

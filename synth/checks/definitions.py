@@ -21,7 +21,9 @@ MEANINGS = (
     "names_labelled",
     "others_not_labelled",
     "met",
+    "met_or_disputed",
     "not_met",
+    "not_met_or_disputed",
     "some_met",
     "some_not_met",
 )
@@ -29,7 +31,7 @@ MEANINGS = (
 _HEADER_LINE = re.compile(r"-- (description|severity|scope|needs): (.+)")
 _SEVERITIES = ("error", "warning")
 _SCOPES = ("pair", "corpus")
-_DERIVED = ("pair_keys", "texts", "messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured")
+_DERIVED = ("pair_keys", "texts", "messages", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured", "noted")
 _KNOWN_NEEDS = frozenset((*TABLES, *OPTIONAL_TABLES, *_DERIVED))
 
 

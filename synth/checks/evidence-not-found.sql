@@ -1,7 +1,7 @@
--- description: Evidence whose value its ECG does not have: neither a finding under a statement the pair names, nor a measurement.
+-- description: Evidence whose value its ECG does not have: no finding under a statement the pair names, no measurement, no annotation.
 -- severity: error
 -- scope: pair
--- needs: pair_evidence, decided, measured
+-- needs: pair_evidence, decided, measured, noted
 WITH items AS MATERIALIZED (
     -- "HR__Global (first)" is the value of the first ECG of two
     SELECT *, row_number() OVER () AS item, regexp_replace(evidence.name, ' \((first|second)\)$', '') AS name,
@@ -13,7 +13,9 @@ measured_keys AS MATERIALIZED (
     SELECT i.item, measured_key(e.ecg_id, i.name, i.evidence.value) AS key
     FROM items AS i, unnest(i.meant) AS e(ecg_id)
 ),
-known_values AS (SELECT DISTINCT key FROM measured SEMI JOIN measured_keys USING (key)),
+known_values AS (
+    SELECT DISTINCT key FROM (FROM measured UNION ALL FROM noted) SEMI JOIN measured_keys USING (key)
+),
 values_found AS (SELECT item FROM measured_keys SEMI JOIN known_values USING (key)),
 decided_keys AS MATERIALIZED (
     SELECT i.item, evidence_key(e.ecg_id, c.code, i.evidence) AS key

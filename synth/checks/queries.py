@@ -54,6 +54,38 @@ CREATE TABLE decided AS SELECT evidence_key(ecg_id, code, item) AS key, met FROM
            CASE verdict WHEN 'met' THEN true WHEN 'not_met' THEN false END AS met
     FROM findings WHERE len(evidence) > 0)
 """
+# What evidence may quote of a record beside its measurements: what was annotated, and what its row in ecgs says.
+_NOTED = """
+CREATE TABLE noted AS
+WITH disturbed AS (
+    SELECT ecg_id, unnest([{'kind': 'baseline drift', 'leads': baseline_drift},
+                           {'kind': 'static noise', 'leads': static_noise},
+                           {'kind': 'burst noise', 'leads': burst_noise},
+                           {'kind': 'electrode problems', 'leads': electrode_problems}], recursive := true) FROM ecgs
+)
+SELECT measured_key(ecg_id, name, value) AS key FROM (
+    SELECT ecg_id, 'annotated ' || code AS name,
+           CASE WHEN certainty NOT IN ('stated', 'unknown') THEN likelihood::DOUBLE END AS value FROM labels
+    UNION ALL
+    SELECT ecg_id, kind || ' noted', coalesce(len(leads), 0)::DOUBLE FROM disturbed
+    UNION ALL
+    SELECT ecg_id, 'kinds of disturbance noted', count(leads)::DOUBLE FROM disturbed GROUP BY ecg_id
+    UNION ALL
+    SELECT ecg_id, 'disturbance noted', (count(leads) > 0)::INTEGER::DOUBLE FROM disturbed GROUP BY ecg_id
+    UNION ALL
+    SELECT ecg_id, 'leads with a disturbance noted', len(list_distinct(flatten(list(coalesce(leads, [])))))::DOUBLE
+    FROM disturbed GROUP BY ecg_id
+    UNION ALL
+    SELECT ecg_id, 'leads recorded', coalesce(len(leads), 12)::DOUBLE FROM ecgs
+    UNION ALL
+    SELECT ecg_id, 'length of the recording', round(n_samples / sampling_hz, 1)::DOUBLE FROM ecgs
+    UNION ALL
+    SELECT ecg_id, 'sampling rate', sampling_hz::DOUBLE FROM ecgs
+    UNION ALL
+    SELECT ecg_id, 'days between the recordings', days_since_previous::DOUBLE FROM ecgs
+    UNION ALL
+    SELECT ecg_id, 'earlier recordings of the patient', 0::DOUBLE FROM ecgs WHERE previous_ecg_id IS NULL)
+"""
 _PAIR_VIEWS = frozenset(("pairs", "texts", "messages", "pair_ecgs", "pair_evidence"))
 _SMALL_TABLES = ("ecgs", "labels", "templates", "guidelines")
 
@@ -94,6 +126,8 @@ def _connect(corpus: Corpus, needed: set[str]) -> LockedConnection:
     setup = list(_SETUP)
     if "decided" in needed:
         setup.append(_DECIDED)
+    if "noted" in needed:
+        setup.append(_NOTED)
     if "measured" in needed:
         setup.append(_measured_sql(corpus, tables["measurements"].schema.names))
     n_pairs = sum(corpus.split_rows.values())
