@@ -12,7 +12,7 @@ from pathlib import Path
 import xxhash
 
 from ecglm.synth.corpus import Corpus
-from ecglm.synth.schema import FAMILIES
+from ecglm.synth.schema import DEFAULT_FAMILIES
 
 PER_FAMILY = 20
 COLUMNS = ["pair_id", "family", "template_id", "ecg_ids", "split", "messages", "answers", "codes"]
@@ -50,7 +50,7 @@ def page(corpus: Corpus, family: str, pairs: list[dict[str, object]]) -> str:
 
 def main() -> None:
     corpus = Corpus.open(Path(sys.argv[1]))
-    for family in FAMILIES:
+    for family in DEFAULT_FAMILIES:
         pairs = drawn(corpus, family)
         (Path(__file__).parent / f"{family}.md").write_text(page(corpus, family, pairs), encoding="utf-8")
         print(f"{family}: {len(pairs)} pairs")
