@@ -360,7 +360,7 @@ def test_every_check_says_what_it_needs_and_reads_nothing_else() -> None:
         "guidelines",
         "ecgqa_ecgs",
     }
-    views = {"messages", "texts", "pair_keys", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured"}
+    views = {"messages", "texts", "pair_keys", "pair_ecgs", "pair_evidence", "meanings", "decided", "measured", "noted"}
     for check in load_checks():
         read = set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", check.sql)) & (tables | views)
         assert set(check.needs) == read, check.name
