@@ -194,6 +194,9 @@ DEFECTS = [
         "answers-against-values", change(of_template("axis-value"), answers=lambda row: [opposite(row["answers"][0])])
     ),
     Defect("answers-against-values", change(of_template("comparison-rate-change"), answers=["150/min"])),
+    Defect("answers-against-values", change(of_template("axis-qrs-t-angle"), answers=["179°"])),
+    Defect("answers-against-values", change(of_template("counterfactual-qtc-at-rate"), answers=["100 ms"])),
+    Defect("answers-against-values", change(of_template("axis-limit-distance"), answers=["170°"])),
     Defect("answers-not-in-text", lambda rows: say(one(rows, answered("query-rhythm", "sinus rhythm")), "Regular.")),
     Defect("options-not-asked", lambda rows: say(one(rows, of_family("choose")), "Which one?", turn=0)),
     # evidence and provenance
@@ -206,6 +209,9 @@ DEFECTS = [
         "evidence-not-found", change(of_template("measurement-rate"), evidence=changed_evidence(name="PR_Int_Global"))
     ),
     Defect("evidence-not-found", change(of_template("comparison-rate"), evidence=changed_evidence(value=123.0))),
+    Defect("evidence-not-found", change(of_template("query-rhythm"), evidence=changed_evidence(name="annotated 3AVB"))),
+    Defect("evidence-not-found", change(of_template("query-rhythm"), evidence=changed_evidence(value=17.0))),
+    Defect("evidence-not-found", change(of_template("quality-leads"), evidence=changed_evidence(value=13.0))),
     Defect("evidence-own-limit", change(with_limit, evidence=changed_evidence(limit="> 1 furlong"))),
     Defect("provenance-template", change(every, template_id="no-such-template")),
     Defect("provenance-template", change(every, template_hash="0" * 32)),
