@@ -67,6 +67,8 @@ SELECT measured_key(ecg_id, name, value) AS key FROM (
     SELECT ecg_id, 'annotated ' || code AS name,
            CASE WHEN certainty NOT IN ('stated', 'unknown') THEN likelihood::DOUBLE END AS value FROM labels
     UNION ALL
+    SELECT ecg_id, 'annotated axis ' || heart_axis, NULL::DOUBLE FROM ecgs WHERE heart_axis IS NOT NULL
+    UNION ALL
     SELECT ecg_id, kind || ' noted', coalesce(len(leads), 0)::DOUBLE FROM disturbed
     UNION ALL
     SELECT ecg_id, 'kinds of disturbance noted', count(leads)::DOUBLE FROM disturbed GROUP BY ecg_id
