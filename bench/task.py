@@ -17,6 +17,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, fie
 from ecglm.synth.criteria import Strict, Words
 from ecglm.synth.errors import DefinitionError, TaskError
 from ecglm.synth.guidelines import Violation
+from ecglm.synth.schema import ECGQA_QUESTION_TYPES
 from ecglm.synth.yaml_files import parse_yaml
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=60)]
@@ -49,15 +50,6 @@ LABEL_RULES = {
     "presence": "a statement counts if it is listed, whatever its likelihood, 0 included (as Strodthoff et al. 2021)",
     "likelihood-50": "a diagnostic statement counts from a likelihood of 50 on; one of form or rhythm if it is stated",
 }
-QA_TYPES = (
-    "single-verify",
-    "single-choose",
-    "single-query",
-    "comparison_consecutive-verify",
-    "comparison_consecutive-query",
-    "comparison_irrelevant-verify",
-    "comparison_irrelevant-query",
-)
 
 
 class _Task(Strict):
@@ -155,7 +147,7 @@ class ChoicesTask(_Task):
     """Questions of ECG-QA: the answer is a set of options."""
 
     kind: Literal["choices"]
-    question_types: tuple[Literal[QA_TYPES], ...] = QA_TYPES  # type: ignore[valid-type]
+    question_types: tuple[Literal[ECGQA_QUESTION_TYPES], ...] = ECGQA_QUESTION_TYPES  # type: ignore[valid-type]
     wording: Literal["paraphrased", "template"] = "paraphrased"
     split: Literal["test", "valid"] = "test"
     clean_folds: tuple[Fold, ...] = (10,)

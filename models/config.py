@@ -39,7 +39,6 @@ class BuiltIn(Strict):
     inner_width: int = Field(default=512, ge=16)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
-    positions: int = Field(default=4096, ge=256)
     vocabulary: int = Field(default=4096, ge=300)
 
 

@@ -69,7 +69,7 @@ def train(config: TrainConfig, out: Path, resume: bool, progress: Progress, tell
     corpus_folder, source_folder = _data(config, out)
     _open_run(config, out, resume)
     material = read_material(config, corpus_folder, source_folder, tell)
-    encoder = _encoder(config, material, out, progress, tell)
+    encoder = _encoder(config, material, out, progress)
     model, kind = _language_model(config, encoder, material, out)
     started = fingerprint(_weights_hash(encoder))
     asker = _asker(config, material)
@@ -167,13 +167,12 @@ def _frame(corpus: Corpus, name: str) -> pl.DataFrame:
     return frame
 
 
-def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progress, tell: Tell) -> Encoder:
+def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progress) -> Encoder:
     torch.manual_seed(step_seed(config.seed, "encoder:weights", 0))
     encoder = Encoder(config.preprocessing, config.encoder.model_copy(update={"targets": material.train[1].targets}))
     stage = pretraining_stage(config.pretraining, encoder, material, config.seed)
     _finish(Trainer(stage, config.pretraining.optimisation, out / "encoder", config.seed), progress)
     _curves(out)
-    del tell
     return encoder
 
 

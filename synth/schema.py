@@ -37,6 +37,17 @@ FAMILIES = (
 DEFAULT_FAMILIES = FAMILIES[:-1]
 """Families built unless others are named: the words and answers of ECG-QA are its own."""
 
+ECGQA_QUESTION_TYPES = (
+    "single-verify",
+    "single-choose",
+    "single-query",
+    "comparison_consecutive-verify",
+    "comparison_consecutive-query",
+    "comparison_irrelevant-verify",
+    "comparison_irrelevant-query",
+)
+"""The seven question types of ECG-QA, as it writes them."""
+
 _text = pa.string()
 _texts = pa.list_(pa.string())
 _flag = pa.bool_()

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ecglm.synth.errors import DefinitionError, RenderError
 from ecglm.synth.guidelines import Violation
 from ecglm.synth.sandbox import environment, free_names, wording_problems
-from ecglm.synth.schema import FAMILIES
+from ecglm.synth.schema import ECGQA_QUESTION_TYPES, FAMILIES
 from ecglm.synth.yaml_files import parse_yaml
 
 ENGINE_VERSION = "2"
@@ -68,15 +68,7 @@ class EcgQaQuestion(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     template: int = Field(ge=1, le=70)
-    question_type: Literal[
-        "single-verify",
-        "single-choose",
-        "single-query",
-        "comparison_consecutive-verify",
-        "comparison_consecutive-query",
-        "comparison_irrelevant-verify",
-        "comparison_irrelevant-query",
-    ]
+    question_type: Literal[ECGQA_QUESTION_TYPES]  # type: ignore[valid-type]
     attribute_type: Literal[
         "scp_code", "heart_axis", "stage_of_infarction", "noise", "extra_systole", "numeric_feature"
     ]

@@ -20,7 +20,7 @@ TEXTS = [
     "What is the ventricular rate? left bundle branch block",
     *["yes", "no"] * 50,
 ]
-SIZE = {"width": 32, "inner_width": 48, "layers": 2, "heads": 2, "positions": 1024, "vocabulary": 400}
+SIZE = {"width": 32, "inner_width": 48, "layers": 2, "heads": 2, "vocabulary": 400}
 TARGETS = tuple(
     Target(name=name, token=token, kind=kind)  # type: ignore[arg-type]
     for name, token, kind in (

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ecglm.synth.errors import ModelError
 from ecglm.synth.signals import read_record
 
 
-class Baseline:
+class Baseline(ABC):
     """A classifier of statements; questions of other kinds are refused."""
 
     ask = "statement"
@@ -55,9 +56,9 @@ class Baseline:
         for item in batch:
             yield Reply(item.id, None, class_scores(item, known[item.recordings[0].ecg_id]))
 
+    @abstractmethod
     def probabilities(self, recordings: Sequence[Recording]) -> NDArray[np.floating]:
         """(n_recordings, n_statements)."""
-        raise NotImplementedError
 
 
 def _millivolts(recording: Recording) -> NDArray[np.float32]:
