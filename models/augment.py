@@ -12,6 +12,10 @@ from ecglm.models.preprocessing import FROM_I_II
 from ecglm.synth.schema import LIMB_LEADS
 
 
+CROP_STEP = 32
+"""Samples by which lengths differ: every new length costs a convolution its set-up."""
+
+
 class Augmentation(BaseModel):
     """How recordings are varied; probabilities are per recording, that of a crop per batch."""
 
@@ -47,7 +51,7 @@ def augment(
 
     shortest = int(how.shortest_crop_s * sampling_hz)
     if n_samples > shortest and float(torch.rand((), generator=draw)) < how.crop:
-        length = int(torch.randint(shortest, n_samples, (), generator=draw))
+        length = int(torch.randint(shortest, n_samples, (), generator=draw)) // CROP_STEP * CROP_STEP
         start = int(torch.randint(0, n_samples - length + 1, (), generator=draw))
         values, mask = values[..., start : start + length], mask[..., start : start + length]
     values = values * (1 + how.gain * (2 * torch.rand(batch, 1, 1, generator=draw) - 1))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ecglm.models.config import BuiltIn, Folder, Lora, TrainConfig
-from ecglm.models.ecg_lm import EcgLanguageModel, Projector, Reader, built_in_language_model
+from ecglm.models.ecg_lm import PREFIX_TOKENS, EcgLanguageModel, Projector, Reader, Resampler, built_in_language_model
 from ecglm.models.encoder import Encoder, Target
 from ecglm.models.language_models import laid_out
 from ecglm.models.loop import Optimisation
@@ -57,7 +57,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
         projector = Projector(encoder.token_width, encoder.n_slots, encoder.n_tokens, width)
         parameters = {
             "encoder": count(encoder),
-            "projector": count(projector) + count(Reader(width)),
+            "projector": count(projector) + count(Resampler(width)) + count(Reader(width, 0.0)),
             "language_model": count(language_model),
             "adapters": adapter_size(language_model, folder.lora),
         }
@@ -138,7 +138,7 @@ def _conversation_stage(config: TrainConfig, model: EcgLanguageModel, how: Conve
     def loss() -> Tensor:
         with model.autocast():
             tokens = model.encode(values, torch.ones_like(values, dtype=torch.bool))
-            return model.loss(model.prefix([[row] for row in range(batch)], tokens, how.blank), packed)
+            return model.loss(model.prefix([[row] for row in range(batch)], tokens, how.blank), packed)[0]
 
     model.encoder.eval()
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -230,7 +230,7 @@ def _folder_stage(
     speed: float,
 ) -> dict[str, Any]:
     text = how.questions * (QUESTION_TOKENS + 1 + ANSWER_TOKENS)
-    tokens = how.optimisation.batch * (encoder.n_tokens + text)
+    tokens = how.optimisation.batch * (PREFIX_TOKENS + text)
     n = parameters["language_model"]
     trains_language = "language_model" in how.trains
     adapted = parameters["adapters"] if folder.lora is not None else n

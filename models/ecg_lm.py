@@ -1,6 +1,7 @@
 """ECG-LM: encoder → projector → causal language model (after Yang et al., Health Data Science 2025).
 
-The ECG's tokens stand in front of the text. Any number of questions about one ECG share them (see `packing`).
+A few tokens that sum up the ECG stand in front of the text, and the text looks up the others by their names on its way
+through the language model. Any number of questions about one ECG share both (see `packing`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from ecglm.models.encoder import Encoder
 from ecglm.models.llama import Llama, LlamaSize
 from ecglm.models.packing import Branch, Packed, attention, pack
 from ecglm.models.text import Codec
+from ecglm.synth.errors import ModelError
 
 _EMPHASIS = 8.0
 """How much more than a number gathered a number told counts at first: what a token says is one number of a hundred."""
-_ALIKE = 3.0
-"""How much larger than usual queries and keys begin."""
 MOST_ECGS = 2
 """A comparison is about two."""
+PREFIX_TOKENS = 16
+"""What stands in front of the text for each ECG."""
+READER_HEADS = 4
+OPEN_GATE = 1.0
+"""Of the reader in a language model that learns from nothing; in one that knows its language it opens from 0."""
 
 
 class Projector(nn.Module):
@@ -55,41 +60,69 @@ class Projector(nn.Module):
         self.spread.copy_(torch.where(spread > 1e-4, spread, 1.0))
 
 
-class Reader(nn.Module):
-    """Words look up the ECG: each is given what the ECG tokens of that name say, before the language model reads it.
+class Resampler(nn.Module):
+    """A few tokens that stand for the whole ECG in front of the text, however many tokens it has.
 
-    Attention from text to ECG tokens by the likeness of word and name, as an instruction-aware projector does
-    (InstructBLIP, Dai et al., NeurIPS 2023). A word that is like no name finds nothing.
+    Learned latents attend to the ECG's tokens (Perceiver resampler; Flamingo, Alayrac et al., NeurIPS 2022).
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.latents = nn.Parameter(torch.randn(PREFIX_TOKENS, width) * 0.02)
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, n_tokens, width) → (batch, PREFIX_TOKENS, width)."""
+        seen = self.norm(tokens)
+        queries = _heads(self.query(self.norm(self.latents))).expand(len(tokens), -1, -1, -1)
+        told = functional.scaled_dot_product_attention(queries, _heads(self.key(seen)), _heads(self.value(tokens)))
+        return self.latents + told.transpose(1, 2).flatten(2)
+
+
+class Reader(nn.Module):
+    """The text looks into the ECG from within the language model: what its state asks for, ECG tokens of that name say.
+
+    Gated cross-attention between two layers (Flamingo, Alayrac et al., NeurIPS 2022). Tokens are found by their names
+    alone; what they say is passed on. The first head is taught where to look: at what a question names.
+    """
+
+    def __init__(self, width: int, gate: float) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width, eps=1e-6)
         self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
         self.value = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(MOST_ECGS))
-        for layer in (self.query, self.key, self.value[0]):
-            nn.init.eye_(cast(nn.Linear, layer).weight)
-        self.sharpness = nn.Parameter(torch.tensor(15.0))
-        self.nothing = nn.Parameter(torch.tensor(0.3))
+        self.output = nn.Linear(width, width, bias=False)
+        self.sharpness = nn.Parameter(torch.full((READER_HEADS, 1, 1), 8.0))
+        self.nothing = nn.Parameter(torch.zeros(READER_HEADS, 1, 1))
+        self.gate = nn.Parameter(torch.tensor(gate))
 
-    def forward(self, text: Tensor, names: Tensor, said: Tensor, there: Tensor) -> Tensor:
-        """What each word finds.
+    def forward(self, states: Tensor, names: Tensor, said: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """What each place of a text finds, (batch, length, width); where the first head looks, (batch, length, n_tokens).
 
         Args:
-            text: (batch, length, width) embedded words.
+            states: (batch, length, width) of the text within the language model.
             names: (n_tokens, width) of the ECG tokens.
             said: (batch, most_ecgs, n_tokens, width) what they say.
             there: (batch, most_ecgs) which ECGs there are.
         """
-        queries = functional.normalize(self.query(text).float(), dim=-1)
-        keys = functional.normalize(self.key(names).float(), dim=-1)
-        alike = functional.pad(queries @ keys.T, (0, 1)) * self.sharpness  # (batch, length, n_tokens + 1)
-        bias = functional.pad(torch.zeros_like(alike[..., :-1]), (0, 1), value=1.0) * self.nothing * self.sharpness
-        weights = (alike + bias).softmax(-1)[..., :-1].to(said.dtype)
-        found = torch.zeros_like(text)
+        queries = functional.normalize(_heads(self.query(self.norm(states))).float(), dim=-1)
+        keys = functional.normalize(_heads(self.key(names)).float(), dim=-1)
+        alike = queries @ keys.transpose(-1, -2) * self.sharpness  # (batch, heads, length, n_tokens)
+        nothing = self.nothing.expand(*alike.shape[:-1], 1)
+        weights = torch.cat([alike, nothing], -1).softmax(-1)[..., :-1]
+        found = torch.zeros_like(states)
         for number in range(said.shape[1]):
-            each = self.value[number](weights @ said[:, number])
-            found = found + each * there[:, number, None, None]
-        return found
+            read = weights.to(said.dtype) @ _heads(self.value[number](said[:, number]))
+            each = self.output(read.transpose(1, 2).flatten(2))
+            found = found + (self.gate.tanh() * each * there[:, number, None, None]).to(states.dtype)
+        return found, weights[:, 0]
+
+
+def _heads(x: Tensor) -> Tensor:
+    """(…, length, width) → (…, heads, length, width / heads)."""
+    return x.unflatten(-1, (READER_HEADS, -1)).transpose(-2, -3)
 
 
 @dataclass
@@ -114,7 +147,12 @@ class EcgLanguageModel(nn.Module):
         self.encoder, self.language_model, self.codec = encoder, language_model, codec
         width = self.embedding.weight.shape[1]
         self.projector = Projector(encoder.token_width, encoder.n_slots, encoder.n_tokens, width)
-        self.reader = Reader(width)
+        self.resampler = Resampler(width)
+        self.reader = Reader(width, OPEN_GATE if isinstance(language_model, Llama) else 0.0)
+        self._reading: tuple[Prefix, int] | None = None
+        self._looked: Tensor | None = None
+        layers = _layers(cast(Any, language_model).get_decoder())
+        layers[(len(layers) - 1) // 2].register_forward_hook(self._read)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -170,30 +208,37 @@ class EcgLanguageModel(nn.Module):
             rows = [row for row, members in enumerate(ecgs) if len(members) > number]
             said[rows, number] = self.projector(tokens[[ecgs[row][number] for row in rows]]).to(said.dtype)
             there[rows, number] = True
-        embedded = said + names + self.projector.which[:most, None]
-        return Prefix(embedded.flatten(1, 2), there.repeat_interleave(n, 1), said, there)
+        embedded = self.resampler((said + names).flatten(0, 1)).unflatten(0, (len(ecgs), most))
+        embedded = embedded + self.projector.which[:most, None]
+        return Prefix(embedded.flatten(1, 2), there.repeat_interleave(PREFIX_TOKENS, 1), said, there)
 
-    def embed(self, prefix: Prefix, tokens: Tensor) -> Tensor:
-        """Words as the language model gets them, with what they find in the ECG: (batch, length, width)."""
-        text = self.embedding(tokens.to(self.device))
-        found: Tensor = self.reader(text, self.projector.names, prefix.said, prefix.there)
-        embedded: Tensor = text + found.to(text.dtype)
-        return embedded
+    def _read(self, _layer: nn.Module, _inputs: Any, output: Any) -> Any:
+        """Hook behind a layer: adds what the text finds in the ECG to its states."""
+        if self._reading is None:
+            return output
+        prefix, n_front = self._reading
+        states = output if isinstance(output, Tensor) else output[0]
+        found, self._looked = self.reader(states[:, n_front:], self.projector.names, prefix.said, prefix.there)
+        states = torch.cat([states[:, :n_front], states[:, n_front:] + found], 1)
+        return states if isinstance(output, Tensor) else (states, *output[1:])
+
+    def _decode(self, prefix: Prefix, n_front: int, inputs: Tensor, **how: Any) -> Tensor:
+        """Last hidden states, the text behind `n_front` ECG tokens reading this ECG on its way."""
+        self._reading = prefix, n_front
+        states: Tensor = cast(Any, self.language_model).get_decoder()(inputs_embeds=inputs, **how).last_hidden_state
+        return states
 
     def hidden(self, prefix: Prefix, packed: Packed) -> Tensor:
         """Last hidden states of the text, (batch, length, width)."""
         n_prefix = prefix.known.shape[1]
-        text = self.embed(prefix, packed.tokens)
+        text = self.embedding(packed.tokens.to(self.device))
         inputs = torch.cat([prefix.embedded.to(text.dtype), text], 1)
         in_front = prefix.known.sum(1, keepdim=True)
         positions = torch.cat(
             [torch.cumsum(prefix.known, 1).sub(1).clamp(min=0), in_front + packed.positions.to(self.device)], 1
         )
         seen = attention(packed, n_prefix, prefix.known.cpu()).to(self.device)
-        body = cast(Any, self.language_model).get_decoder()
-        states: Tensor = body(
-            inputs_embeds=inputs, attention_mask=seen, position_ids=positions, use_cache=False
-        ).last_hidden_state
+        states = self._decode(prefix, n_prefix, inputs, attention_mask=seen, position_ids=positions, use_cache=False)
         return states[:, n_prefix:]
 
     def logits(self, states: Tensor) -> Tensor:
@@ -201,14 +246,30 @@ class EcgLanguageModel(nn.Module):
         head = cast(Any, self.language_model).get_output_embeddings()
         return cast(Tensor, head(states))
 
-    def loss(self, prefix: Prefix, packed: Packed) -> Tensor:
-        """Weighted mean cross-entropy of the tokens to be learned: answers, never questions."""
+    def loss(self, prefix: Prefix, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Weighted mean cross-entropy of the tokens to be learned (answers, never questions); and of where to look.
+
+        The second is minus the logarithm of the attention on the ECG tokens that a question names, where it begins to
+        be answered.
+        """
         learned = packed.targets != -100
         states = self.hidden(prefix, packed)[learned.to(self.device)]
         targets = packed.targets[learned].to(self.device)
         each = nn.functional.cross_entropy(self.logits(states).float(), targets, reduction="none")
         weights = packed.weights[learned].to(self.device)
-        return (each * weights).sum() / weights.sum()
+        return (each * weights).sum() / weights.sum(), self._looks(packed)
+
+    def _looks(self, packed: Packed) -> Tensor:
+        """Mean of minus the logarithm of the attention on what is named; 0 where nothing is."""
+        looked = self._looked
+        if looked is None or not packed.about:
+            return self.projector.names.new_zeros(())
+        wanted = torch.zeros(len(packed.about), looked.shape[-1], device=looked.device)
+        for number, (_, _, tokens) in enumerate(packed.about):
+            wanted[number, list(tokens)] = 1
+        rows, places = zip(*((row, place) for row, place, _ in packed.about), strict=True)
+        share: Tensor = (looked[list(rows), list(places)].float() * wanted).sum(-1)
+        return -share.clamp(min=1e-6).log().mean()
 
     def yes_minus_no(self, prefix: Prefix, batch: Sequence[Sequence[Branch]]) -> list[Tensor]:
         """For each row the logit of yes minus that of no after every leaf of its branches."""
@@ -221,22 +282,20 @@ class EcgLanguageModel(nn.Module):
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:
         """The likeliest continuation, token by token, of one row; and the geometric mean of its probabilities."""
-        body = cast(Any, self.language_model).get_decoder()
         cache = self._new_cache()
-        prompt = torch.tensor([list(tokens)], device=self.device)
-        inputs = torch.cat(
-            [prefix.embedded[:, prefix.known[0]], self.embed(prefix, prompt).to(prefix.embedded.dtype)], 1
-        )
-        inputs = inputs.to(self.embedding.weight.dtype)
+        kind = self.embedding.weight.dtype
+        shown = prefix.embedded[:, prefix.known[0]].to(kind)
+        inputs = torch.cat([shown, self.embedding(torch.tensor([list(tokens)], device=self.device))], 1)
+        n_front = shown.shape[1]
         end, log_probability = list(self.codec.end), 0.0
         said: list[int] = []
         while len(said) < most and said[-len(end) :] != end:
-            states = body(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+            states = self._decode(prefix, n_front, inputs, past_key_values=cache, use_cache=True)[:, -1]
             scores = self.logits(states).float().log_softmax(-1)[0]
             chosen = int(scores.argmax())
             log_probability += float(scores[chosen])
             said.append(chosen)
-            inputs = self.embed(prefix, torch.tensor([[chosen]])).to(self.embedding.weight.dtype)
+            inputs, n_front = self.embedding(torch.tensor([[chosen]], device=self.device)), 0
         probability = float(torch.tensor(log_probability / max(1, len(said))).exp())
         return (said[: -len(end)] if said[-len(end) :] == end else said), probability
 
@@ -248,15 +307,17 @@ class EcgLanguageModel(nn.Module):
         return DynamicCache()
 
 
-def built_in_language_model(config: Mapping[str, Any], vocabulary: int) -> nn.Module:
-    """A small Llama with random weights, whose attention starts out looking for what is alike.
+def _layers(decoder: nn.Module) -> nn.ModuleList:
+    """The layers of a causal language model's decoder, in order."""
+    n = getattr(getattr(decoder, "config", None), "num_hidden_layers", None)
+    lists = [each for each in decoder.children() if isinstance(each, nn.ModuleList)]
+    lists += [each for each in decoder.modules() if isinstance(each, nn.ModuleList)]
+    for each in lists:
+        if n is None or len(each) == n:
+            return each
+    raise ModelError("this language model has no list of layers between which the ECG could be read")
 
-    Queries and keys begin equal and larger than usual, so that a word of a question finds the ECG token of that name
-    from the first step on (mimetic initialisation, Trockman & Kolter, ICML 2023).
-    """
-    model = Llama(LlamaSize(vocabulary, config["width"], config["inner_width"], config["layers"], config["heads"]))
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.q_proj.weight *= _ALIKE
-            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
-    return model
+
+def built_in_language_model(config: Mapping[str, Any], vocabulary: int) -> nn.Module:
+    """A small Llama with random weights."""
+    return Llama(LlamaSize(vocabulary, config["width"], config["inner_width"], config["layers"], config["heads"]))

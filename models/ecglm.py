@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from ecglm.models.checkpoint import load_into, own_tensors, read_tensors, write_tensors
 from ecglm.models.config import BuiltIn
-from ecglm.models.ecg_lm import MOST_ECGS, EcgLanguageModel, built_in_language_model
+from ecglm.models.ecg_lm import MOST_ECGS, PREFIX_TOKENS, EcgLanguageModel, built_in_language_model
 from ecglm.models.encoder import Encoded, Encoder, EncoderConfig, padded
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.packing import Branch
@@ -251,7 +251,7 @@ class ECGLM:
         self, grouped: Mapping[tuple[int, ...], list[int]], asked: Sequence[Asked], encoded: Mapping[str, list[int]]
     ) -> Iterable[list[tuple[tuple[int, ...], list[int]]]]:
         """Rows of (ECGs, questions) that go through the model together; rows of about one length."""
-        prefix, most = self.model.encoder.n_tokens, 2048
+        most = 2048
         rows: list[tuple[int, tuple[int, ...], list[int]]] = []
         for ecgs, numbers in grouped.items():
             members: list[int] = []
@@ -269,7 +269,7 @@ class ECGLM:
         rows.sort(key=lambda row: row[0])
         batch: list[tuple[tuple[int, ...], list[int]]] = []
         for length, ecgs, members in rows:
-            if batch and (len(batch) + 1) * (length + 2 * prefix) > _TOKENS_IN_A_PASS:
+            if batch and (len(batch) + 1) * (length + 2 * PREFIX_TOKENS) > _TOKENS_IN_A_PASS:
                 yield batch
                 batch = []
             batch.append((ecgs, members))

@@ -23,6 +23,8 @@ class Branch:
     """Which tokens are learned, that is predicted from those before; never the first. Left out, none."""
     weight: float = 1.0
     """Of each learned token."""
+    about: Sequence[int] = ()
+    """ECG tokens that what is learned first rests on; left out, not known."""
     children: list[Branch] = field(default_factory=list)
 
 
@@ -44,6 +46,8 @@ class Packed:
     """(batch, length) of what is to be predicted there."""
     last: list[list[int]]
     """For each ECG the place of the last token of every leaf, in order."""
+    about: list[tuple[int, int, tuple[int, ...]]]
+    """(row, place, ECG tokens) where an answer begins of which is known what it rests on."""
 
 
 def pack(batch: Sequence[Sequence[Branch]]) -> Packed:
@@ -66,6 +70,7 @@ def pack(batch: Sequence[Sequence[Branch]]) -> Packed:
         column("targets", -100),
         column("weights", 0.0),
         [row.last for row in rows],
+        [(number, place, tokens) for number, row in enumerate(rows) for place, tokens in row.about],
     )
 
 
@@ -78,6 +83,7 @@ class _Row:
         self.targets: list[int] = []
         self.weights: list[float] = []
         self.last: list[int] = []
+        self.about: list[tuple[int, tuple[int, ...]]] = []
         self.n_segments = 0
         for branch in branches:
             self._add(branch, -2, 0)
@@ -98,6 +104,8 @@ class _Row:
             if learned:
                 self.targets[place + offset - 1] = branch.tokens[offset]
                 self.weights[place + offset - 1] = branch.weight
+        if branch.about and any(branch.learned):
+            self.about.append((place + list(branch.learned).index(True) - 1, tuple(branch.about)))
         for child in branch.children:
             self._add(child, number, start + n)
         if not branch.children:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,15 +81,20 @@ class Drawn:
 class Sampler:
     """Draws ECGs, and some pairs about each.
 
-    An ECG with a rare answer is drawn more often (by the square root of how rare, at most six times), and of its pairs
-    those of each family by the family's weight, rare answers first.
+    A batch is about single ECGs or about pairs of them, so that its rows are of one length. An ECG with a rare answer
+    is drawn more often (by how rare, to the power of `evening`, at most six times), one with few pairs less often, and
+    of its pairs those of each family by the family's weight, rare answers first.
     """
 
-    def __init__(self, pairs: pl.DataFrame, family_weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, pairs: pl.DataFrame, family_weights: Mapping[str, float], most: int, evening: float = 0.5
+    ) -> None:
         if pairs.is_empty():
             raise ModelError("no pairs to train on: the corpus has none of the families asked for in its split train")
+        self.most = most
         about = pairs.select(
             pl.int_range(pl.len()).alias("row"),
+            pl.col("ecg_ids").list.len().fill_null(0).alias("n_ecgs"),
             pl.col("ecg_ids").list.join("\x1f").fill_null("").alias("group"),
             "family",
             pl.concat_str(
@@ -99,13 +105,13 @@ class Sampler:
         counts = about.group_by("said").len("n_said")
         middle = float(counts["n_said"].median() or 1)  # type: ignore[arg-type]
         about = about.join(counts, on="said", how="left", maintain_order="left").with_columns(
-            (middle / pl.col("n_said")).sqrt().clip(0.5, 6.0).alias("rarity"),
+            ((middle / pl.col("n_said")) ** evening).clip(0.5, 6.0).alias("rarity"),
             pl.col("family").replace_strict(dict(family_weights), default=1.0, return_dtype=pl.Float64).alias("share"),
             pl.len().over("group", "family").alias("n_family"),
         )
         about = about.with_columns((pl.col("share") * pl.col("rarity") / pl.col("n_family")).alias("weight"))
-        about = about.sort("group", "row", maintain_order=True)
-        groups = about.group_by("group", maintain_order=True).agg(
+        about = about.sort("n_ecgs", "group", "row", maintain_order=True)
+        groups = about.group_by("n_ecgs", "group", maintain_order=True).agg(
             pl.len().alias("n"), pl.col("rarity").max(), pl.col("weight").max()
         )
         self.rows: NDArray[np.int64] = about["row"].to_numpy()
@@ -113,24 +119,44 @@ class Sampler:
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(groups["n"].to_numpy())]).astype(np.int64)
         self.names = [tuple(name.split("\x1f")) if name else () for name in groups["group"]]
         chances = groups["rarity"].clip(1.0, 6.0).to_numpy() * (groups["weight"].to_numpy() > 0)
-        self.chances: NDArray[np.float64] = np.cumsum(chances / chances.sum())
+        chances = chances * np.minimum(groups["n"].to_numpy(), most)
+        self.chances: NDArray[np.float64] = np.concatenate([[0], np.cumsum(chances / chances.sum())])
+        bounds = np.flatnonzero(np.diff(groups["n_ecgs"].to_numpy(), prepend=-1, append=-1))
+        self.kinds = list(itertools.pairwise(bounds.tolist()))
+        """Ranges of groups that are about equally many ECGs."""
 
-    def draw(self, n_groups: int, n_pairs: int, chance: np.random.Generator) -> list[Drawn]:
-        """ECGs with at most so many pairs each."""
+    def draw(self, n_groups: int, chance: np.random.Generator) -> list[Drawn]:
+        """ECGs, or pairs of them, with some pairs of the corpus each."""
         drawn = []
-        for number in np.searchsorted(self.chances, chance.random(n_groups)).clip(max=len(self.names) - 1).tolist():
+        first, behind = self._kind(chance.random())
+        low, high = self.chances[first], self.chances[behind]
+        found = np.searchsorted(self.chances, low + chance.random(n_groups) * (high - low), side="right") - 1
+        for number in found.clip(first, behind - 1).tolist():
             inside = slice(self.starts[number], self.starts[number + 1])
             keys = np.log(self.weights[inside]) + chance.gumbel(size=inside.stop - inside.start)
-            best = np.argsort(-keys)[:n_pairs]
+            best = np.argsort(-keys)[: self.most]
             drawn.append(Drawn(self.names[number], self.rows[inside][best].tolist()))
         return drawn
+
+    def _kind(self, place: float) -> tuple[int, int]:
+        """The range of groups that a place between 0 and 1 falls in."""
+        return next((kind for kind in self.kinds if place < self.chances[kind[1]]), self.kinds[-1])
 
 
 class ExampleMaker:
     """Pairs as branches of tokens."""
 
-    def __init__(self, pairs: pl.DataFrame, codec: Codec, full_share: float, n_options: int, longest: int) -> None:
+    def __init__(
+        self,
+        pairs: pl.DataFrame,
+        codec: Codec,
+        full_share: float,
+        n_options: int,
+        longest: int,
+        named: Callable[[str], tuple[int, ...]],
+    ) -> None:
         self.texts = pairs.select("messages", "answers", "options").rechunk()
+        self.named = named
         self.codec, self.full_share, self.n_options, self.longest = codec, full_share, n_options, longest
         self.too_long = 0
 
@@ -155,16 +181,19 @@ class ExampleMaker:
     ) -> Branch:
         """A question with what is to be learned of it: options to be judged, a short answer, an answer in sentences."""
         codec = self.codec
-        question = Branch([*codec.user, *codec.encode(messages[0]["content"])])
+        asked = messages[0]["content"]
+        question = Branch([*codec.user, *codec.encode(asked)])
         single = len(messages) == 2
         if single and options and tuple(options) != YES_NO:
             question.children += [
-                self._judged(option, option in answers) for option in self._options(answers, options, chance)
+                self._judged(option, option in answers, self.named(option) or self.named(asked))
+                for option in self._options(answers, options, chance)
             ]
         short = ", ".join(answers)
         if single and answers and len(short) <= LONGEST_SHORT_ANSWER:
             end = () if tuple(answers) in (("yes",), ("no",)) else codec.end
-            question.children.append(_said(codec.short, [*codec.encode(short), *end]))
+            about = self.named(asked) if tuple(answers) in (("yes",), ("no",)) else ()
+            question.children.append(_said(codec.short, [*codec.encode(short), *end], about))
         if not question.children or chance.random() < self.full_share:
             question.children.append(self._conversation(messages))
         return question
@@ -178,10 +207,10 @@ class ExampleMaker:
         true = true[: max(1, self.n_options // 2)]
         return true + false[: self.n_options - len(true)]
 
-    def _judged(self, option: str, holds: bool) -> Branch:
+    def _judged(self, option: str, holds: bool, about: tuple[int, ...]) -> Branch:
         codec = self.codec
         tokens = [*codec.option, *codec.encode(option), *codec.short, codec.yes if holds else codec.no]
-        return Branch(tokens, [False] * (len(tokens) - 1) + [True])
+        return Branch(tokens, [False] * (len(tokens) - 1) + [True], about=about)
 
     def _conversation(self, messages: Sequence[Mapping[str, str]]) -> Branch:
         """The first answer, and all further turns."""
@@ -199,8 +228,8 @@ class ExampleMaker:
         return Branch(tokens, learned, FULL_WEIGHT)
 
 
-def _said(marker: Sequence[int], answer: Sequence[int]) -> Branch:
-    return Branch([*marker, *answer], [False] * len(marker) + [True] * len(answer))
+def _said(marker: Sequence[int], answer: Sequence[int], about: tuple[int, ...]) -> Branch:
+    return Branch([*marker, *answer], [False] * len(marker) + [True] * len(answer), about=about)
 
 
 def _length(branch: Branch) -> int:

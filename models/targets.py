@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ EXTRA_BEATS = {
     "supraventricular": re.compile(r"SVES"),
     "any": re.compile(r"ES"),
 }
+CLASSES = ("superclass", "subclass")
 AXES = ("MID", "LAD", "ALAD", "RAD", "ARAD", "AXL", "AXR", "SAG")
 STAGES = ("I", "I-II", "II", "II-III", "III", "unknown")
 
@@ -84,6 +85,7 @@ def read_targets(
     for code in codes:
         add(code, code, "statement", stated[code])
     if not withheld:  # these columns repeat statements that may be withheld
+        _add_classes(labels, place, add)
         _add_findings(table, add)
     _add_values(order, measurements, add)
     values = np.stack([columns[target.name] for target in targets], 1)
@@ -94,11 +96,23 @@ def read_targets(
     return TargetTable(tuple(t for t, _ in scaled), np.stack([column for _, column in scaled], 1).astype(np.float32))
 
 
+def _add_classes(labels: pl.DataFrame, place: Mapping[str, int], add: object) -> None:
+    """Diagnostic super- and subclasses of several statements; one of a single statement is that statement."""
+    assert callable(add)  # noqa: S101 - the inner function above
+    for kind in CLASSES:
+        known = labels.filter(pl.col("kinds").list.contains("diagnostic")).drop_nulls(kind)
+        for name in sorted(known.group_by(kind).agg(pl.col("code").n_unique()).filter(pl.col("code") > 1)[kind]):
+            column = np.zeros(len(place), np.float32)
+            column[[place[e] for e in known.filter(pl.col(kind) == name)["ecg_id"] if e in place]] = 1
+            add(f"{kind}:{name}", f"{kind}:{name}", "finding", column)
+
+
 def _add_findings(table: pl.DataFrame, add: object) -> None:
     assert callable(add)  # noqa: S101 - the inner function above
     for kind in NOISE_COLUMNS:
         named = [set(leads or ()) for leads in table[kind].to_list()]
         nowhere = np.array([leads == {LEAD_UNKNOWN} for leads in named])
+        add(f"noise:{kind}", f"noise:{kind}", "finding", np.array([bool(leads) for leads in named], np.float32))
         for lead in LEADS:
             column = np.array([lead in leads for leads in named], np.float32)
             add(f"{kind}:{lead}", f"lead:{lead}", "finding", np.where(nowhere, np.nan, column).astype(np.float32))

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from ecglm.models.encoder import EncoderConfig
+from ecglm.synth.ecgqa import attributes
 from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.measure.dictionary import measurements
+from ecglm.synth.schema import LEADS
 
+CLASS_PHRASES = {
+    "superclass:MI": "myocardial infarction",
+    "superclass:STTC": "ST segment or T wave change",
+    "superclass:CD": "conduction disturbance",
+    "superclass:HYP": "hypertrophy of a ventricle or enlargement of an atrium",
+    "subclass:AMI": "anterior, anteroseptal or anterolateral infarction",
+    "subclass:IMI": "inferior, inferolateral or inferoposterior infarction",
+    "subclass:ISCA": "ischaemia in anterior leads",
+    "subclass:ISCI": "ischaemia in inferior leads",
+    "subclass:LAFB/LPFB": "fascicular block",
+    "subclass:_AVB": "AV block of any degree",
+    "subclass:STTC": "non-specific ST-T change",
+}
+"""What the diagnostic classes of several statements are called."""
 STATEMENT_QUESTION = "Does this ECG show {phrase}?"
 
 
@@ -24,10 +42,49 @@ def token_phrases(encoder: EncoderConfig) -> list[str]:
     dictionary = measurements()
     phrases = []
     for token in encoder.tokens:
-        if token in known:
+        if token in CLASS_PHRASES:
+            phrases.append(CLASS_PHRASES[token])
+        elif token in known:
             phrases.append(known[token].phrase)
         elif token in dictionary:
             phrases.append(dictionary[token].words)
         else:
             phrases.append(token.replace(":", " ").replace("_", " "))
     return phrases + [f"time {number}" for number in range(encoder.n_time_tokens)]
+
+
+class TokenNames:
+    """Finds the ECG tokens that a text names: statements, classes, measurements, leads, in any of their names."""
+
+    def __init__(self, encoder: EncoderConfig) -> None:
+        place = {token: number for number, token in enumerate(encoder.tokens)}
+        names: dict[str, int] = {}
+        for name, token in _names(encoder):
+            if token in place:
+                names.setdefault(re.sub(r"^(?:an?|the) ", "", name.lower()), place[token])
+        ordered = sorted(names, key=lambda name: (-len(name), name))
+        self._places = names
+        self._pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, ordered)) + r")(?:s|es)?(?!\w)")
+        self.found = lru_cache(100_000)(self._found)
+
+    def _found(self, text: str) -> tuple[int, ...]:
+        """Numbers of the tokens a text names, longer names before shorter ones inside them."""
+        matches = [match[1] for match in self._pattern.finditer(text.lower())]
+        return tuple(dict.fromkeys(self._places[name] for name in matches))
+
+
+def _names(encoder: EncoderConfig) -> Iterable[tuple[str, str]]:
+    """Names and the token each stands for; own names first, since a synonym of one may be the name of another."""
+    known = load_guidelines(check_sql=False).by_code
+    words = attributes()
+    yield from zip(token_phrases(encoder), encoder.tokens, strict=False)
+    yield from ((guideline.name, code) for code, guideline in known.items())
+    yield from ((statement.name, code) for code, statement in words.statements.items())
+    yield from ((name, f"superclass:{code}") for code, name in words.superclasses.items())
+    yield from ((name, feature.column) for name, feature in words.features.items())
+    yield from ((name, code) for code, guideline in known.items() for name in guideline.synonyms.en if len(name) > 3)
+    yield from ((f"lead {lead}", f"lead:{lead}") for lead in LEADS)
+    yield from ((name, f"noise:{column}") for column, name in words.noises.items())
+    yield from ((name, "extra_beats") for name in ("extra systole", "extrasystole", "extra beat"))
+    yield from ((name, "heart_axis") for name in ("axis", "heart axis", "cardiac axis"))
+    yield from ((name, "infarction_stage") for name in ("stage of myocardial infarction", "stage of infarction"))

@@ -7,10 +7,12 @@ import torch
 from small_models import small_encoder, small_model
 from torch import Tensor
 
+from ecglm.models.ecg_lm import OPEN_GATE
 from ecglm.models.ecglm import ECGLM, YES_NO, Asked
-from ecglm.models.encoder import padded
+from ecglm.models.encoder import EncoderConfig, Target, padded
 from ecglm.models.llama import Cache, Llama, LlamaSize
 from ecglm.models.packing import Branch, attention, pack
+from ecglm.models.wording import TokenNames
 
 QUESTIONS = ("Does this ECG show atrial fibrillation?", "Is this a normal ECG?", "left bundle branch block?")
 OPTIONS = ("sinus rhythm", "none", "left bundle branch block")
@@ -30,8 +32,8 @@ def alone(lm: ECGLM, tokens: Tensor, ids: list[int]) -> float:
     """Logit of yes minus no after one plain sequence: ECG tokens, then text, each seeing all before it."""
     model = lm.model
     prefix = model.prefix([[0]], tokens[None])
-    embedded = torch.cat([prefix.embedded, model.embed(prefix, torch.tensor([ids]))], 1)
-    states = model.language_model.get_decoder()(inputs_embeds=embedded).last_hidden_state  # type: ignore[operator]
+    embedded = torch.cat([prefix.embedded, model.embedding(torch.tensor([ids]))], 1)
+    states = model._decode(prefix, prefix.embedded.shape[1], embedded)
     logits = model.logits(states[0, -1])
     return float(logits[model.codec.yes] - logits[model.codec.no])
 
@@ -132,3 +134,56 @@ def test_the_built_in_model_is_llama_as_hugging_face_has_it() -> None:
         mine = ours.model(part, past_key_values=cache).last_hidden_state
         told = theirs.model(inputs_embeds=part, past_key_values=their_cache, use_cache=True)
         assert torch.allclose(mine, told.last_hidden_state, atol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------- where a text looks
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Does this ECG show atrial fibrillation?", ["AFIB"]),
+        ("Incomplete left bundle branch block or complete left bundle branch block?", ["ILBBB", "CLBBB"]),
+        ("Is there a first-degree AV block, and what is the PR interval?", ["1AVB", "PR_Int_Global"]),
+        ("Is static noise seen in lead V1?", ["noise:static_noise", "lead:V1"]),
+        ("Supraventricular extrasystoles?", ["extra_beats"]),
+        ("Is a conduction disturbance diagnosed?", ["superclass:CD"]),
+        ("Describe what you see.", []),
+    ],
+)
+def test_a_text_names_ecg_tokens_by_any_of_their_names(text: str, tokens: list[str]) -> None:
+    known = ["AFIB", "CLBBB", "ILBBB", "1AVB", "PR_Int_Global", "noise:static_noise", "lead:V1", "extra_beats"]
+    known.append("superclass:CD")
+    config = EncoderConfig(targets=tuple(Target(name=name, token=name, kind="finding") for name in known))
+    assert [config.tokens[place] for place in TokenNames(config).found(text)] == tokens
+
+
+@torch.inference_mode()
+def test_looking_is_judged_where_the_answer_begins(lm: ECGLM) -> None:
+    model, codec = lm.model, lm.model.codec
+    answer = [*codec.short, codec.yes]
+    learned = [False] * len(codec.short) + [True]
+    branch = Branch([*codec.user, *codec.encode(QUESTIONS[0])], children=[Branch(answer, learned, about=(1, 2))])
+    packed = pack([[Branch([*codec.user, *codec.encode("Who?")])], [branch]])
+    assert packed.about == [(1, packed.targets[1].ne(-100).nonzero().item(), (1, 2))]
+    prefix = model.prefix([[0], [1]], tokens_of(lm, 2))
+    _, looks = model.loss(prefix, packed)
+    assert model._looked is not None
+    row, place, _ = packed.about[0]
+    assert float(looks) == pytest.approx(-float(model._looked[row, place, [1, 2]].sum().log()), abs=1e-5)
+    _, nothing = model.loss(prefix, pack([[Branch([1, 5], [False, True])], [Branch([1, 5], [False, True])]]))
+    assert float(nothing) == 0
+
+
+@torch.inference_mode()
+def test_what_an_ecg_token_says_reaches_the_answer_through_the_reader_alone(lm: ECGLM) -> None:
+    model, codec = lm.model, lm.model.codec
+    branches = [Branch([*codec.user, *codec.encode(QUESTIONS[0]), *codec.short])]
+    prefix = model.prefix([[0], [1]], tokens_of(lm, 2))
+    prefix.embedded[:] = 0  # the language model itself sees nothing
+    first, second = (float(found[0]) for found in model.yes_minus_no(prefix, [branches, branches]))
+    assert abs(first - second) > 1e-5
+    model.reader.gate.data.zero_()
+    first, second = (float(found[0]) for found in model.yes_minus_no(prefix, [branches, branches]))
+    model.reader.gate.data.fill_(OPEN_GATE)
+    assert first == pytest.approx(second, abs=1e-6)

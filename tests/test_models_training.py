@@ -23,7 +23,7 @@ from ecglm.models.config import read_train_config
 from ecglm.models.ecglm import ECGLM, YES_NO, Asked
 from ecglm.models.loop import Optimisation, Trainer
 from ecglm.models.packing import Branch, pack
-from ecglm.models.pairs import ExampleMaker, ecgs_of, training_pairs
+from ecglm.models.pairs import ExampleMaker, Sampler, ecgs_of, training_pairs
 from ecglm.models.stages.contrastive import Contrastive, texts_of
 from ecglm.models.stages.simclr import SimClr, nt_xent
 from ecglm.models.text import PLAIN_MARKERS, Markers, train_tokenizer
@@ -148,7 +148,7 @@ train.train(told, Path({str(tmp_path / "run")!r}), False, progress, print)
 def test_only_answers_are_learned(simulated_corpus: Path) -> None:
     pairs = training_pairs(Corpus.open(simulated_corpus)).sample(250, seed=1)
     codec = small_model().model.codec
-    maker = ExampleMaker(pairs, codec, 1.0, 6, 512)
+    maker = ExampleMaker(pairs, codec, 1.0, 6, 512, lambda text: ())
     chance = np.random.default_rng(0)
     seen = 0
     for messages, answers, options in pairs.select("messages", "answers", "options").iter_rows():
@@ -171,6 +171,35 @@ def test_only_answers_are_learned(simulated_corpus: Path) -> None:
     packed = pack([[Branch([5, 6, 7], children=[Branch([1, 8, 9], [False, True, True], 0.2)])]])
     assert packed.targets.tolist() == [[-100, -100, -100, 8, 9, -100]]
     assert packed.weights.tolist()[0] == pytest.approx([0, 0, 0, 0.2, 0.2, 0])
+
+
+def test_a_batch_is_about_single_ecgs_or_about_pairs_of_them(simulated_corpus: Path) -> None:
+    pairs = training_pairs(Corpus.open(simulated_corpus))
+    sampler, chance = Sampler(pairs, {"verify": 3.0}, 5), np.random.default_rng(0)
+    ecg_ids = pairs["ecg_ids"].to_list()
+    kinds = []
+    for _ in range(60):
+        drawn = sampler.draw(6, chance)
+        assert len({len(group.ecg_ids) for group in drawn}) == 1
+        kinds.append(len(drawn[0].ecg_ids))
+        for group in drawn:
+            assert 1 <= len(group.rows) <= 5
+            assert len(set(group.rows)) == len(group.rows)
+            assert all(tuple(ecg_ids[row] or ()) == group.ecg_ids for row in group.rows)
+    assert set(kinds) == {0, 1, 2}
+    assert kinds.count(1) > 30
+
+
+def test_rare_answers_are_drawn_more_often_the_more_they_are_evened_out(simulated_corpus: Path) -> None:
+    pairs = training_pairs(Corpus.open(simulated_corpus), {"verify"})
+    said = pairs.select(pl.concat_str(pl.col("codes").list.first().fill_null(""), pl.col("answers").list.first()))
+    rare = {text for text, n in said.to_series().value_counts().iter_rows() if n < len(pairs) / 200}
+    shares = []
+    for evening in (0.0, 0.5, 1.0):
+        sampler, chance = Sampler(pairs, {}, 4, evening), np.random.default_rng(0)
+        rows = [row for _ in range(40) for group in sampler.draw(8, chance) for row in group.rows]
+        shares.append(np.mean([text in rare for text in said.to_series()[rows]]))
+    assert shares[0] < shares[1] < shares[2]
 
 
 @pytest.mark.parametrize("where", ["pair", "split"])

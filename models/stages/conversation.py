@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,10 @@ from ecglm.models.loop import Optimisation
 from ecglm.models.packing import pack
 from ecglm.models.pairs import ExampleMaker, Sampler
 from ecglm.models.waveforms import Waveforms
+from ecglm.models.wording import TokenNames
+
+LOOKS_WEIGHT = 1.0
+"""Of looking at the ECG token that a question names, beside answering it."""
 
 
 class ConversationConfig(BaseModel):
@@ -33,6 +37,8 @@ class ConversationConfig(BaseModel):
     families: tuple[str, ...] | None = None
     family_weights: dict[str, float] = Field(default_factory=dict)
     """How often pairs of a family are drawn; 1 if not named."""
+    evening: float = Field(default=0.5, ge=0, le=1)
+    """How far rare answers are drawn more often: 0 as often as the corpus has them, 1 all alike."""
     questions: int = Field(default=16, ge=1)
     """Pairs about one ECG in one pass."""
     options: int = Field(default=6, ge=2)
@@ -61,8 +67,8 @@ class Conversation:
         self.model, self.waveforms, self.how, self.asker = model, waveforms, how, asker
         self.name = how.name
         chosen = pairs if how.families is None else pairs.filter(pl.col("family").is_in(list(how.families)))
-        self.sampler = Sampler(chosen, how.family_weights)
-        self.maker = ExampleMaker(chosen, model.codec, how.full_share, how.options, how.longest)
+        self.sampler = Sampler(chosen, how.family_weights, how.questions, how.evening)
+        self.maker = ExampleMaker(chosen, model.codec, how.full_share, how.options, how.longest, _named(model))
         self.module: nn.Module = Trained(model, how.trains)
         self.fingerprint = fingerprint("conversation", how.model_dump(), corpus_fingerprint, start_fingerprint)
 
@@ -70,7 +76,7 @@ class Conversation:
         """Mean loss of one batch of ECGs."""
         chance = np.random.default_rng(int(torch.randint(0, 2**62, (), generator=draw)))
         how = self.how
-        drawn = self.sampler.draw(how.optimisation.batch, how.questions, chance)
+        drawn = self.sampler.draw(how.optimisation.batch, chance)
         branches = self.maker.examples(drawn, chance)
         groups = [group.ecg_ids for group, found in zip(drawn, branches, strict=True) if found]
         branches = [found for found in branches if found]
@@ -79,8 +85,9 @@ class Conversation:
         with self.model.autocast():
             tokens = self._tokens(ecg_ids, draw)
             prefix = self.model.prefix(ecgs, tokens, how.blank)
-            loss = self.model.loss(prefix, pack(branches))
-        return loss, {"questions": float(sum(map(len, branches)))}
+            answers, looks = self.model.loss(prefix, pack(branches))
+        noted = {"loss_answers": float(answers.detach()), "loss_looks": float(looks.detach())}
+        return answers + LOOKS_WEIGHT * looks, {"questions": float(sum(map(len, branches))), **noted}
 
     def _tokens(self, ecg_ids: list[str], draw: torch.Generator) -> Tensor:
         encoder = self.model.encoder
@@ -97,13 +104,19 @@ class Conversation:
         return {} if self.asker is None else {"macro_auc": self.asker.macro_auc(self.model, self.how.blank)}
 
 
+def _named(model: EcgLanguageModel) -> Callable[[str], tuple[int, ...]]:
+    """Finds the ECG tokens that a text names; none where the encoder tells nothing that has a name."""
+    config = model.encoder.config
+    return TokenNames(config).found if config.tokens else lambda text: ()
+
+
 class Trained(nn.Module):
     """The parts of a model that a stage trains; everything else is frozen."""
 
     def __init__(self, model: EcgLanguageModel, parts: Collection[str]) -> None:
         super().__init__()
         model.requires_grad_(False)
-        for part in [*parts, "reader"] if "projector" in parts else parts:
+        for part in [*parts, "resampler", "reader"] if "projector" in parts else parts:
             module = getattr(model, part)
             adapters = [p for name, p in module.named_parameters() if "lora_" in name]
             for parameter in adapters or module.parameters():
