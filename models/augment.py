@@ -11,7 +11,6 @@ from torch import Tensor
 from ecglm.models.preprocessing import FROM_I_II
 from ecglm.synth.schema import LIMB_LEADS
 
-
 CROP_STEP = 32
 """Samples by which lengths differ: every new length costs a convolution its set-up."""
 

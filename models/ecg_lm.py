@@ -99,7 +99,7 @@ class Reader(nn.Module):
         self.gate = nn.Parameter(torch.tensor(gate))
 
     def forward(self, states: Tensor, names: Tensor, said: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """What each place of a text finds, (batch, length, width); where the first head looks, (batch, length, n_tokens).
+        """What each place of a text finds, (batch, length, width); where head 0 looks, (batch, length, n_tokens).
 
         Args:
             states: (batch, length, width) of the text within the language model.
