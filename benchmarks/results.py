@@ -1,7 +1,7 @@
 """The figures of the reference model and of what stands beside it: runs `bench`, and writes docs/results.
 
 python benchmarks/results.py --ptbxl DIR --ecgqa REGENERATED --runs runs --out docs/results
-    [--model FOLDER] [--trees DIR] [--simclr DIR]
+    [--model FOLDER] [--trees DIR] [--simclr DIR] [--unseen FOLDER]
 
 REGENERATED is what `synth export qa --format ecgqa` wrote. Fold 10 is asked once per run; thresholds are those of
 fold 9. A run that is there already is scored again, not asked again.
@@ -26,8 +26,30 @@ PTBXL_TASKS = tuple(
 )
 SUPER = ("ptbxl-superdiagnostic",)
 ECGQA = ("ecgqa-single",)
+UNSEEN = ("ptbxl-unseen",)
 LEAD_SETS = ("limb", "I,II", "I")
+UNSEEN_TEXT = """\
+Zero-shot: `models/configs/unseen.yaml` withholds four diagnostic, four form and four rhythm statements; no training text
+has a name, synonym or code of theirs, and the encoder is not trained on them. They are asked about by what defines them.
+Beside it, not comparable in statements or data: MERL zero-shot (pre-trained on MIMIC-IV-ECG, doi:10.48550/arXiv.2403.06659)
+sub .757, super .742, form .659, rhythm .785.
+"""
 SHARES = ("0.01", "0.1", "1")
+EVERYTHING = ("--ecgqa", ".", "--trees", ".", "--simclr", ".", "--unseen", ".")
+TYPES = ("single-verify", "single-choose", "single-query")
+TOP = """\
+# Results
+
+Fold 10 of PTB-XL, asked once; thresholds from fold 9; intervals of 95 % by bootstrap over patients. Label rule
+`presence`. Made by `benchmarks/results.py`; the files beside this page have every figure with its command, the fingerprints
+of model, task and questions, and the seed.
+
+- `reference` answers questions: its figures are *trained by text*, not zero-shot.
+- `encoder head` is the same encoder's own output; the difference is what asking costs.
+- `question only` is the same model with the ECG blanked.
+- ECG-QA's questions were made again by `synth build --families ecgqa` and `synth export`; `official` are all its test
+  ECGs, `clean` those of fold 10. The reference model saw no ECG of a test patient of either.
+"""
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, str], tuple[str, ...]]]:
@@ -42,6 +64,10 @@ def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, 
         yield f"reference, leads {leads}", "reference", {**folder, "leads": leads}, SUPER
     if arguments.trees:
         yield "trees on measurements", "ecglm-trees", {"folder": str(arguments.trees)}, PTBXL_TASKS
+    if arguments.unseen:
+        for blank in ("false", "true"):
+            options = {"folder": str(arguments.unseen), "blank": blank}
+            yield f"unseen{', question only' if blank == 'true' else ''}", "reference", options, UNSEEN
     if arguments.simclr:
         for share in SHARES:
             options = {"folder": str(arguments.simclr), "share": share}
@@ -84,12 +110,103 @@ def of_statements(task: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
+def of_choices(task: dict[str, Any]) -> dict[str, Any]:
+    """What is told of ECG-QA: by track, scoring and question type, read strictly; template by template as well."""
+    told: dict[str, Any] = {"excluded": task["about"]["left_out"], "source": task["about"]["ecgqa"]}
+    for track, scorings in task["tracks"].items():
+        for scoring in task["scorings"]:
+            by = scorings[scoring]["by"]
+            told[f"{track}, {scoring}"] = {
+                kind: {key: {"n": found["n_questions"], **found["strict"]} for key, found in by[kind].items()}
+                for kind in ("question_type", "template")
+            }
+    return told
+
+
+def shown(found: dict[str, float] | None, interval: bool = True) -> str:
+    """A figure with its interval."""
+    if found is None:
+        return "–"
+    return f"{found['value']:.3f}" + (f" ({found['low']:.3f}–{found['high']:.3f})" if interval else "")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines) + "\n"
+
+
+def statement_rows(results: list[dict[str, Any]], view: str, name: str) -> list[list[str]]:
+    """A row per run: one figure of every task about statements."""
+    rows = []
+    for result in results:
+        tasks = result["tasks"]
+        found = [tasks.get(task, {}).get("figures", {}).get(view) for task in PTBXL_TASKS]
+        if any(found):
+            rows.append([result["run"], *("–" if each is None else shown(each[name]) for each in found)])
+    return rows
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """The tables of docs/results, from the files beside it."""
+    names = ["run", *(task.removeprefix("ptbxl-") for task in PTBXL_TASKS)]
+    parts = [TOP]
+    for title, view, figure_name in (
+        ("Macro-AUC, records with at least one label of the task", "labelled, all", "macro_auc"),
+        ("Macro-AUC, the whole fold", "whole, all", "macro_auc"),
+        ("Macro-F1, the whole fold, thresholds from fold 9", "whole, all", "f1_macro"),
+        (
+            "Macro-F1 over statements with at least ten positives, the whole fold",
+            "whole, at least 10 positives",
+            "f1_macro",
+        ),
+        ("Micro-F1 over the same", "whole, at least 10 positives", "f1_micro"),
+        ("Weighted F1 over the same", "whole, at least 10 positives", "f1_weighted"),
+    ):
+        rows = statement_rows(results, view, figure_name)
+        if figure_name != "macro_auc":
+            rows.append(["best constant answer", *constants(results, view, figure_name)])
+        parts.append(f"## {title}\n\n" + table(names, rows))
+    parts.append("## ECG-QA, questions about one ECG, exact match, candidates\n\n" + ecgqa_table(results))
+    unseen = [result for result in results if "ptbxl-unseen" in result["tasks"]]
+    if unseen:
+        rows = [[r["run"], shown(r["tasks"]["ptbxl-unseen"]["figures"]["whole, all"]["macro_auc"])] for r in unseen]
+        parts.append("## Unseen statements\n\n" + UNSEEN_TEXT + "\n" + table(["run", "macro-AUC, 12 statements"], rows))
+    commands = "\n".join(f"{result['command']}" for result in results)
+    parts.append(f"## Commands\n\n```text\n{commands}\n```\n")
+    return "\n".join(parts)
+
+
+def constants(results: list[dict[str, Any]], view: str, name: str) -> list[str]:
+    """What the best constant answer reaches in every task."""
+    found = {}
+    for result in results:
+        for task, told in result["tasks"].items():
+            if view in told["figures"]:
+                found[task] = told["figures"][view]["constant"][name]
+    return [f"{found[task]:.3f}" if task in found else "–" for task in PTBXL_TASKS]
+
+
+def ecgqa_table(results: list[dict[str, Any]]) -> str:
+    """Rows run and track; a column per question type."""
+    rows = []
+    for result in results:
+        for key in ECGQA:
+            figures = result["tasks"].get(key, {}).get("figures", {})
+            for track in ("official", "clean"):
+                by = figures.get(f"{track}, candidates", {}).get("question_type", {})
+                if by:
+                    told = [f"{shown(by[kind])}, n={by[kind]['n']:,}" if kind in by else "–" for kind in TYPES]
+                    rows.append([result["run"], track, *told])
+    return table(["run", "track", *TYPES], rows)
+
+
 def main() -> None:
     """Runs everything and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("ptbxl", "runs", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("ecgqa", "model", "trees", "simclr"):
+    for name in ("ecgqa", "model", "trees", "simclr", "unseen"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--only", action="append", help="names of runs; all if left out")
     arguments = parser.parse_args()
@@ -112,7 +229,7 @@ def main() -> None:
                     "fingerprint": task["fingerprint"],
                     "questions_fingerprint": task["questions_fingerprint"],
                     "leakage": task["leakage"],
-                    "figures": of_statements(task) if task["kind"] == "statements" else task,
+                    "figures": of_statements(task) if task["kind"] == "statements" else of_choices(task),
                 }
                 for key, task in told["tasks"].items()
             },
@@ -120,6 +237,10 @@ def main() -> None:
         file = arguments.out / f"{Path(told['out']).name}.json"
         file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(file)
+    names = [name for name, *_ in wanted(parser.parse_args([*sys.argv[1:], *EVERYTHING]))]
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.out.glob("*.json")]
+    results.sort(key=lambda result: names.index(result["run"]))
+    (arguments.out / "README.md").write_text(page(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

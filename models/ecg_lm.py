@@ -122,7 +122,7 @@ class Reader(nn.Module):
 
 def _heads(x: Tensor) -> Tensor:
     """(…, length, width) → (…, heads, length, width / heads)."""
-    return x.unflatten(-1, (READER_HEADS, -1)).transpose(-2, -3)
+    return x.reshape(*x.shape[:-1], READER_HEADS, x.shape[-1] // READER_HEADS).transpose(-2, -3)
 
 
 @dataclass
@@ -208,7 +208,8 @@ class EcgLanguageModel(nn.Module):
             rows = [row for row, members in enumerate(ecgs) if len(members) > number]
             said[rows, number] = self.projector(tokens[[ecgs[row][number] for row in rows]]).to(said.dtype)
             there[rows, number] = True
-        embedded = self.resampler((said + names).flatten(0, 1)).unflatten(0, (len(ecgs), most))
+        embedded = self.resampler((said + names).flatten(0, 1))
+        embedded = embedded.reshape(len(ecgs), most, PREFIX_TOKENS, -1 if most else names.shape[1])
         embedded = embedded + self.projector.which[:most, None]
         return Prefix(embedded.flatten(1, 2), there.repeat_interleave(PREFIX_TOKENS, 1), said, there)
 

@@ -40,7 +40,7 @@ def training_pairs(corpus: Corpus, families: Collection[str] | None = None) -> p
     pairs = pl.from_arrow(table)
     assert isinstance(pairs, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
     refuse_held_out(pairs, ecgs_of(corpus))
-    return pairs
+    return pairs.drop("strat_folds", "split")
 
 
 def ecgs_of(corpus: Corpus) -> pl.DataFrame:
@@ -87,13 +87,18 @@ class Sampler:
     """
 
     def __init__(
-        self, pairs: pl.DataFrame, family_weights: Mapping[str, float], most: int, evening: float = 0.5
+        self,
+        pairs: pl.DataFrame,
+        families: Collection[str] | None,
+        family_weights: Mapping[str, float],
+        most: int,
+        evening: float = 0.5,
     ) -> None:
-        if pairs.is_empty():
-            raise ModelError("no pairs to train on: the corpus has none of the families asked for in its split train")
         self.most = most
-        about = pairs.select(
-            pl.int_range(pl.len()).alias("row"),
+        chosen = pl.lit(True) if families is None else pl.col("family").is_in(list(families))
+        rows = pairs.lazy().with_row_index("row").filter(chosen)
+        about = rows.select(
+            pl.col("row").cast(pl.Int64),
             pl.col("ecg_ids").list.len().fill_null(0).alias("n_ecgs"),
             pl.col("ecg_ids").list.join("\x1f").fill_null("").alias("group"),
             "family",
@@ -101,7 +106,9 @@ class Sampler:
                 [pl.col("codes").list.first().fill_null(""), pl.col("answers").list.first().fill_null("")],
                 separator="\x1f",
             ).alias("said"),
-        )
+        ).collect()
+        if about.is_empty():
+            raise ModelError("no pairs to train on: the corpus has none of the families asked for in its split train")
         counts = about.group_by("said").len("n_said")
         middle = float(counts["n_said"].median() or 1)  # type: ignore[arg-type]
         about = about.join(counts, on="said", how="left", maintain_order="left").with_columns(
@@ -155,7 +162,7 @@ class ExampleMaker:
         longest: int,
         named: Callable[[str], tuple[int, ...]],
     ) -> None:
-        self.texts = pairs.select("messages", "answers", "options").rechunk()
+        self.texts = pairs.select("messages", "answers", "options")
         self.named = named
         self.codec, self.full_share, self.n_options, self.longest = codec, full_share, n_options, longest
         self.too_long = 0

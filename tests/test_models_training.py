@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from small_models import TEXTS, small_encoder, small_model
 from test_cli import one_object
 
+from ecglm.bench.task import read_tasks
 from ecglm.models.augment import Augmentation
 from ecglm.models.cli import run
 from ecglm.models.config import read_train_config
@@ -32,6 +33,7 @@ from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
 from ecglm.models.withheld import mention_pattern
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.errors import ModelError
+from ecglm.synth.guidelines import load_guidelines
 
 CONFIGS = Path(__file__).parents[1] / "models" / "configs"
 TINY = """\
@@ -175,7 +177,7 @@ def test_only_answers_are_learned(simulated_corpus: Path) -> None:
 
 def test_a_batch_is_about_single_ecgs_or_about_pairs_of_them(simulated_corpus: Path) -> None:
     pairs = training_pairs(Corpus.open(simulated_corpus))
-    sampler, chance = Sampler(pairs, {"verify": 3.0}, 5), np.random.default_rng(0)
+    sampler, chance = Sampler(pairs, None, {"verify": 3.0}, 5), np.random.default_rng(0)
     ecg_ids = pairs["ecg_ids"].to_list()
     kinds = []
     for _ in range(60):
@@ -196,7 +198,7 @@ def test_rare_answers_are_drawn_more_often_the_more_they_are_evened_out(simulate
     rare = {text for text, n in said.to_series().value_counts().iter_rows() if n < len(pairs) / 200}
     shares = []
     for evening in (0.0, 0.5, 1.0):
-        sampler, chance = Sampler(pairs, {}, 4, evening), np.random.default_rng(0)
+        sampler, chance = Sampler(pairs, None, {}, 4, evening), np.random.default_rng(0)
         rows = [row for _ in range(40) for group in sampler.draw(8, chance) for row in group.rows]
         shares.append(np.mean([text in rare for text in said.to_series()[rows]]))
     assert shares[0] < shares[1] < shares[2]
@@ -267,6 +269,17 @@ def test_withheld_statements_leave_no_mention(simulated_corpus: Path, tmp_path: 
     assert set(withheld) & {target.name for target in material.train[1].targets} == set()
     assert all(target.kind != "finding" for target in material.train[1].targets)
     assert set(withheld) & set(material.pairs["codes"].explode().drop_nulls()) == set()
+
+
+def test_the_unseen_task_asks_about_what_its_configuration_withholds_and_names_none_of_it() -> None:
+    task = read_tasks()[0]["ptbxl-unseen"].task
+    config = read_train_config(Path("unseen"))
+    assert set(task.classes.codes) == set(config.withheld) == set(task.names)
+    known = load_guidelines(check_sql=False).by_code
+    first = [known[code].kinds[0] for code in config.withheld]
+    assert {kind: first.count(kind) for kind in set(first)} == {"diagnostic": 4, "form": 4, "rhythm": 4}
+    pattern = mention_pattern(config.withheld)
+    assert [words.phrase for words in task.names.values() if pattern.search(words.phrase)] == []
 
 
 # ------------------------------------------------------------------------------------------------- encoder pre-training

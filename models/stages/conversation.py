@@ -66,9 +66,8 @@ class Conversation:
     ) -> None:
         self.model, self.waveforms, self.how, self.asker = model, waveforms, how, asker
         self.name = how.name
-        chosen = pairs if how.families is None else pairs.filter(pl.col("family").is_in(list(how.families)))
-        self.sampler = Sampler(chosen, how.family_weights, how.questions, how.evening)
-        self.maker = ExampleMaker(chosen, model.codec, how.full_share, how.options, how.longest, _named(model))
+        self.sampler = Sampler(pairs, how.families, how.family_weights, how.questions, how.evening)
+        self.maker = ExampleMaker(pairs, model.codec, how.full_share, how.options, how.longest, _named(model))
         self.module: nn.Module = Trained(model, how.trains)
         self.fingerprint = fingerprint("conversation", how.model_dump(), corpus_fingerprint, start_fingerprint)
 
