@@ -29,10 +29,10 @@ ECGQA = ("ecgqa-single",)
 UNSEEN = ("ptbxl-unseen",)
 LEAD_SETS = ("limb", "I,II", "I")
 UNSEEN_TEXT = """\
-Zero-shot: `models/configs/unseen.yaml` withholds four diagnostic, four form and four rhythm statements; no training text
-has a name, synonym or code of theirs, and the encoder is not trained on them. They are asked about by what defines them.
-Beside it, not comparable in statements or data: MERL zero-shot (pre-trained on MIMIC-IV-ECG, doi:10.48550/arXiv.2403.06659)
-sub .757, super .742, form .659, rhythm .785.
+Zero-shot: `models/configs/unseen.yaml` withholds four diagnostic, four form and four rhythm statements; no
+training text has a name, synonym or code of theirs, and the encoder is not trained on them. They are asked about
+by what defines them. Beside it, not comparable in statements or data: MERL zero-shot (pre-trained on MIMIC-IV-ECG,
+doi:10.48550/arXiv.2403.06659) sub .757, super .742, form .659, rhythm .785.
 """
 SHARES = ("0.01", "0.1", "1")
 EVERYTHING = ("--ecgqa", ".", "--trees", ".", "--simclr", ".", "--unseen", ".")
@@ -41,14 +41,14 @@ TOP = """\
 # Results
 
 Fold 10 of PTB-XL, asked once; thresholds from fold 9; intervals of 95 % by bootstrap over patients. Label rule
-`presence`. Made by `benchmarks/results.py`; the files beside this page have every figure with its command, the fingerprints
-of model, task and questions, and the seed.
+`presence`. Made by `benchmarks/results.py`; the files beside this page have every figure with its command, the
+fingerprints of model, task and questions, and the seed.
 
 - `reference` answers questions: its figures are *trained by text*, not zero-shot.
 - `encoder head` is the same encoder's own output; the difference is what asking costs.
 - `question only` is the same model with the ECG blanked.
-- ECG-QA's questions were made again by `synth build --families ecgqa` and `synth export`; `official` are all its test
-  ECGs, `clean` those of fold 10. The reference model saw no ECG of a test patient of either.
+- ECG-QA's questions were made again by `synth build --families ecgqa` and `synth export`; `official` are all its
+  test ECGs, `clean` those of fold 10. The reference model saw no ECG of a test patient of either.
 """
 
 
