@@ -182,7 +182,9 @@ def test_clipping_is_named_and_ordinary_peaks_are_not(sinus: SimulatedECG) -> No
     assert "clipped_lead" not in reasons(measure_record(signal, LEADS, 500)[1])
     tallest = int(np.ptp(signal, axis=0).argmax())
     limit = 0.55 * np.abs(signal[:, tallest]).max()
-    found = reasons(measure_record(np.clip(signal, -limit, limit), LEADS, 500)[1])
+    values, problems = measure_record(np.clip(signal, -limit, limit), LEADS, 500)
+    found = reasons(problems)
+    assert values[f"QRS_Quality_{LEADS[tallest]}"] == 1
     assert found["clipped_lead"].startswith(LEADS[tallest]) or f"; {LEADS[tallest]}:" in found["clipped_lead"]
 
 
@@ -197,6 +199,8 @@ def test_pacing_spikes_are_seen_at_500_hz_and_not_assessable_at_100_hz(sinus: Si
     values, problems = measure_record(paced, LEADS, 500)
     assert values["Pacing_Found_Global"] == 1
     assert reasons(problems)["paced"] == "spikes before 100% of the QRS complexes"
+    graded = ("QRS_Quality_Global", "T_Quality_Global", "QRS_Quality_V5", "P_Quality_Global")
+    assert {values[name] for name in graded if np.isfinite(values[name])} == {1.0}, "spikes may be in what was measured"
     assert np.isnan(measure_record(simulated(sinus, 100), LEADS, 100)[0]["Pacing_Found_Global"])
 
 
