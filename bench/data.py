@@ -16,6 +16,7 @@ from ecglm.bench.protocol import Recording
 from ecglm.synth.errors import TaskError
 
 if TYPE_CHECKING:
+    from ecglm.synth.build.progress import Progress
     from ecglm.synth.guidelines import GuidelineSet
     from ecglm.synth.sources import Source
 
@@ -74,9 +75,18 @@ class Data:
             found |= _read_measurements(self.measurements, self.source.name)
         return found
 
-    def recordings(self, ecg_ids: Iterable[str]) -> dict[str, Recording]:
-        """What a model is given of each of these ECGs."""
-        return {ecg_id: self._recording(ecg_id) for ecg_id in set(ecg_ids)}
+    def signal_store(self, tell: Progress) -> Path | None:
+        """The signal store of these ECGs that is at hand, or can be made (see `waveforms_of`); None: read the files."""
+        from ecglm.synth.build.inputs import ecgs_table
+        from ecglm.synth.build.storing import waveforms_of
+        from ecglm.synth.signal_store import StoredWaveforms
+
+        waveforms = waveforms_of(self.source, ecgs_table(self.source), 1, tell)
+        return waveforms.store if isinstance(waveforms, StoredWaveforms) else None
+
+    def recordings(self, ecg_ids: Iterable[str], store: Path | None = None) -> dict[str, Recording]:
+        """What a model is given of each of these ECGs, with their waveforms from a signal store if one is given."""
+        return {ecg_id: self._recording(ecg_id, store) for ecg_id in set(ecg_ids)}
 
     @cached_property
     def _rows(self) -> dict[str, tuple[str, int, tuple[str, ...]]]:
@@ -87,9 +97,9 @@ class Data:
     def _texts(self) -> dict[str, str]:
         return measurement_texts(self.measured) if self.with_measurements else {}
 
-    def _recording(self, ecg_id: str) -> Recording:
+    def _recording(self, ecg_id: str, store: Path | None) -> Recording:
         path, hz, leads = self._rows[ecg_id]
-        return Recording(ecg_id, self.source.root, path, leads, hz, self._texts.get(ecg_id))
+        return Recording(ecg_id, self.source.root, path, leads, hz, self._texts.get(ecg_id), store)
 
     def fingerprint(self) -> dict[str, Any]:
         """Name, version and file hashes of the source, and the hash of the measurement file."""

@@ -33,6 +33,8 @@ class Recording:
     sampling_hz: int
     measurements: str | None = None
     """Measurements in words, such as "QRS duration 96 ms; ventricular rate 72 /min"; None where none are given."""
+    store: Path | None = None
+    """A signal store that the waveform is read from; None, or one that lacks it: from the record's own files."""
 
     @property
     def path(self) -> Path:
@@ -45,10 +47,17 @@ class Recording:
 
         Raises:
             SignalError: the record is missing, damaged or not as its source promises.
+            SourceError: the signal store was damaged.
         """
         from ecglm.synth.signals import read_record
 
-        record = read_record(self.root, self.signal_path, leads=self.leads, sampling_hz=self.sampling_hz)
+        record = None
+        if self.store is not None:
+            from ecglm.synth.signal_store import stored_record
+
+            record = stored_record(self.store, self.ecg_id)
+        if record is None:
+            record = read_record(self.root, self.signal_path, leads=self.leads, sampling_hz=self.sampling_hz)
         return record.millivolts()
 
 

@@ -230,6 +230,7 @@ def _ask(
     _write_keys(config.out, keys)
     journal = Journal(config.out / NAME)
     limits = Limits(config.max_failures)
+    store = data.signal_store(tell) if asker.about.reads_signals else None
     n_asked = reused = 0
     started = time.perf_counter()
     with contextlib.closing(journal):
@@ -243,7 +244,7 @@ def _ask(
             n_asked, reused = n_asked + todo.height, reused + len(answered)
             step = stepper(tell, f"asking ({role} ECGs)", todo.height)
             size = config.batch_size or asker.about.batch_size
-            ask_all(asker, batched(_items(todo, data), size), keys, journal, limits, step)
+            ask_all(asker, batched(_items(todo, data, store), size), keys, journal, limits, step)
     return n_asked, reused, time.perf_counter() - started
 
 
@@ -293,10 +294,10 @@ def _signal_digests(asked: pl.DataFrame, data: Data) -> dict[str, str]:
     return digests
 
 
-def _items(asked: pl.DataFrame, data: Data) -> Iterator[Item]:
+def _items(asked: pl.DataFrame, data: Data, store: Path | None) -> Iterator[Item]:
     columns = ("question_id", "ecg_ids", "question", "options", "multiple", "codes", "unit")
     for part in asked.select(columns).iter_slices(20_000):
-        recordings = data.recordings(part["ecg_ids"].explode().to_list())
+        recordings = data.recordings(part["ecg_ids"].explode().to_list(), store)
         for question_id, ecg_ids, question, options, multiple, codes, unit in part.iter_rows():
             pair = tuple(recordings[ecg_id] for ecg_id in ecg_ids)
             yield Item(question_id, pair, question, tuple(options), multiple, tuple(codes), unit)

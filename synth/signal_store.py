@@ -221,6 +221,20 @@ def _opened(root: Path, made_ns: int) -> SignalStore:
     return SignalStore.open(root)
 
 
+def stored_record(root: Path, ecg_id: str) -> Record | None:
+    """One ECG of the store in a folder, which is opened once by each process; None if the store does not hold it.
+
+    Raises:
+        SourceError: no store, or its samples were changed since they were stored.
+    """
+    try:
+        made_ns = (root / MANIFEST).stat().st_mtime_ns
+    except OSError:
+        made_ns = 0  # opening it says what is missing
+    store = _opened(root, made_ns)
+    return store.record(ecg_id) if store.holds(ecg_id) else None
+
+
 @dataclass(frozen=True)
 class StoredWaveforms:
     """The waveforms of a source, read from a store; those it does not hold from their files, to say what is wrong."""
@@ -232,12 +246,12 @@ class StoredWaveforms:
         self, ecg_ids: Sequence[str], signal_paths: Sequence[str], shape: Shape
     ) -> tuple[list[Record | None], list[Problem]]:
         """As `ecglm.synth.measure.ecgs.Waveforms` says."""
-        store = _opened(self.store, (self.store / MANIFEST).stat().st_mtime_ns)
         records: list[Record | None] = []
         problems: list[Problem] = []
         for place, (ecg_id, path) in enumerate(zip(ecg_ids, signal_paths, strict=True)):
-            if store.holds(ecg_id):
-                records.append(store.record(ecg_id))
+            record = stored_record(self.store, ecg_id)
+            if record is not None:
+                records.append(record)
                 continue
             found, told = self.files.read([ecg_id], [path], shape)
             records += found

@@ -200,6 +200,32 @@ def test_a_model_can_read_the_signal_in_millivolts(ask: Any, models: Path, simul
         assert text == f"I {record.signal.shape} {np.abs(record.millivolts()).max():.3f}"
 
 
+def test_waveforms_come_from_a_signal_store_where_one_is_or_may_be_made(
+    ask: Any, models: Path, simulated_bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ECGLM_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(models / "cache"))
+    ask("reads", out="files")
+    assert not (models / "cache").exists(), "a cache is made only where the user names one"
+    monkeypatch.setenv("ECGLM_CACHE", str(models / "cache" / "ecglm"))
+    config = RunConfig("majority", ("ptbxl-rhythm",), models / "prior", ptbxl=simulated_bench / "ecgs", limit=2)
+    run(config)
+    assert not (models / "cache").exists(), "no waveform is read"
+    ask("reads", out="stored")
+    (manifest,) = (models / "cache").glob("ecglm/signals/*/signals.json")
+    assert answers(models, "stored")["raw_answer"].to_list() == answers(models, "files")["raw_answer"].to_list()
+    keys = [pl.read_parquet(models / out / "keys.parquet")["key"].to_list() for out in ("files", "stored")]
+    assert keys[0] == keys[1], "where a waveform is kept changes no answer"
+    # one that is there is used without being asked for, and what it holds is what the model gets
+    monkeypatch.delenv("ECGLM_CACHE")
+    (array,) = manifest.parent.glob("*.npy")
+    content = bytearray(array.read_bytes())
+    content[-(len(content) // 2) :] = bytes(len(content) // 2)
+    array.write_bytes(content)
+    with pytest.raises(ModelError, match="were changed or damaged; make the store again with `synth signals`"):
+        ask("reads", out="damaged", limit=24)
+
+
 def test_what_a_model_declares_is_used(ask: Any, models: Path) -> None:
     result = ask("Declared", options={"word": "yes"})
     scores = result.scores["tasks"]["ptbxl-superdiagnostic"]

@@ -182,7 +182,9 @@ def test_clipping_is_named_and_ordinary_peaks_are_not(sinus: SimulatedECG) -> No
     assert "clipped_lead" not in reasons(measure_record(signal, LEADS, 500)[1])
     tallest = int(np.ptp(signal, axis=0).argmax())
     limit = 0.55 * np.abs(signal[:, tallest]).max()
-    found = reasons(measure_record(np.clip(signal, -limit, limit), LEADS, 500)[1])
+    values, problems = measure_record(np.clip(signal, -limit, limit), LEADS, 500)
+    found = reasons(problems)
+    assert values[f"QRS_Quality_{LEADS[tallest]}"] == 1
     assert found["clipped_lead"].startswith(LEADS[tallest]) or f"; {LEADS[tallest]}:" in found["clipped_lead"]
 
 
@@ -197,6 +199,8 @@ def test_pacing_spikes_are_seen_at_500_hz_and_not_assessable_at_100_hz(sinus: Si
     values, problems = measure_record(paced, LEADS, 500)
     assert values["Pacing_Found_Global"] == 1
     assert reasons(problems)["paced"] == "spikes before 100% of the QRS complexes"
+    graded = ("QRS_Quality_Global", "T_Quality_Global", "QRS_Quality_V5", "P_Quality_Global")
+    assert {values[name] for name in graded if np.isfinite(values[name])} == {1.0}, "spikes may be in what was measured"
     assert np.isnan(measure_record(simulated(sinus, 100), LEADS, 100)[0]["Pacing_Found_Global"])
 
 
@@ -288,6 +292,42 @@ def test_a_record_just_over_and_just_under_the_window_limit_agree(half_hour: Flo
         assert long[name] == pytest.approx(short[name], abs=tolerance), name
 
 
+def test_a_pause_is_no_noise_and_noise_is_no_pause(half_hour: Floats) -> None:
+    """Beats that cannot be seen are not taken for beats that did not come."""
+    hz = 250
+    whole = half_hour[: 90 * hz]
+    usual, _ = measure_record(whole, ["II", "V5"], hz)
+    random = np.random.default_rng(4)
+    covered, silent = whole.copy(), whole.copy()
+    covered[30 * hz : 50 * hz] = np.cumsum(random.normal(0, 0.2, (20 * hz, 2)), axis=0) % 1.5
+    silent[30 * hz : 50 * hz] = random.normal(0, 0.005, (20 * hz, 2))
+    values, problems = measure_record(covered, ["II", "V5"], hz)
+    assert "2 of 9 windows, at 30 s, 40 s" in reasons(problems)["no_beats"]
+    assert "long_pause" not in reasons(problems)
+    assert values["HR__Global"] == pytest.approx(usual["HR__Global"], abs=1.5)  # the rate itself varies
+    assert values["RR_StdDev_Global"] == pytest.approx(usual["RR_StdDev_Global"], abs=6)
+    assert np.isnan(values["QRS_Count_Global"])
+    assert np.isnan(values["Ectopic_Count_Global"])
+    values, problems = measure_record(silent, ["II", "V5"], hz)
+    pause = reasons(problems)["long_pause"]
+    assert pause.startswith(("20.", "21."))
+    assert values["HR__Global"] < 0.9 * usual["HR__Global"]
+    assert values["QRS_Count_Global"] == pytest.approx(usual["QRS_Count_Global"] * 70 / 90, abs=2)
+
+
+def test_where_beats_are_hidden_most_of_the_time_nothing_is_measured(half_hour: Floats) -> None:
+    hz = 250
+    signal = half_hour[: 90 * hz].copy()
+    noise = np.random.default_rng(4).normal(0, 0.2, (60 * hz, 2))
+    signal[: 60 * hz] = np.cumsum(noise, axis=0) % 1.5
+    values, problems = measure_record(signal, ["II", "V5"], hz)
+    assert all(np.isnan(list(values.values())))
+    assert "6 of 9 windows" in reasons(problems)["no_beats"]
+    beat = describe_beat(signal, ["II", "V5"], hz)
+    assert beat.fiducials_ms == {}
+    assert len(beat.beats_s) == 0
+
+
 # ------------------------------------------------------------------------------------------------------ the median beat
 
 
@@ -346,7 +386,7 @@ def test_other_recordings_are_measured_or_say_why_not(data_dir: Path, name: str,
     electric = [index for index, unit in enumerate(record.units) if unit.lower() == "mv"]
     leads = [record.sig_name[index] for index in electric]
     names = [lead if leads.count(lead) == 1 else f"{lead} {index}" for index, lead in enumerate(leads)]
-    signal = record.p_signal[: 60 * record.fs, electric].astype(np.float32)
+    signal = record.p_signal[:, electric].astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values, problems = measure_record(signal, names, int(record.fs))

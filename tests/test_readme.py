@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.dataset as pads
 import pytest
 
 from ecglm.synth.database import LockedConnection
@@ -36,6 +37,13 @@ def commands(block: str) -> list[str]:
     lines = block.replace("\\\n", " ").splitlines()
     parts = [part.strip() for line in lines if not line.lstrip().startswith("#") for part in line.split(" && ")]
     return [part for part in parts if part]
+
+
+def shown_pairs(text: str) -> list[tuple[str, str]]:
+    """The pairs of question and answer in the first block of text, wherever their lines are broken."""
+    turns = re.split(r"^(?:user|assistant) +", blocks(text, "text")[0], flags=re.MULTILINE)
+    said = [" ".join(turn.split()) for turn in turns if turn]
+    return list(zip(said[::2], said[1::2], strict=True))
 
 
 def needs_ptbxl(command: str) -> bool:
@@ -89,6 +97,11 @@ def test_what_needs_no_ptbxl_runs_as_it_stands(tmp_path: Path) -> None:
     chosen = [command for command in runnable() if not needs_ptbxl(command)]
     assert any("synth build" in command for command in chosen), "the README shows how to build without a download"
     run_all(chosen, tmp_path)
+    built = pads.dataset(tmp_path / "corpus" / "pairs").to_table(columns=["messages"])["messages"].to_pylist()
+    pairs = {tuple(" ".join(turn["content"].split()) for turn in messages) for messages in built}
+    shown = shown_pairs(README.read_text())
+    assert len(shown) == 3
+    assert [pair for pair in shown if pair not in pairs] == [], "not in the corpus that the README builds"
 
 
 @pytest.mark.slow

@@ -118,6 +118,7 @@ def read_items(batch: dict[str, Any]) -> list[Item]:
             tuple(told["leads"]),
             told["sampling_hz"],
             told["measurements"],
+            None if told["store"] is None else Path(told["store"]),
         )
         for told in batch["recordings"]
     }
@@ -147,6 +148,7 @@ def plain_items(items: list[Item]) -> dict[str, Any]:
                 "leads": recording.leads,
                 "sampling_hz": recording.sampling_hz,
                 "measurements": recording.measurements,
+                "store": None if recording.store is None else str(recording.store.absolute()),
             }
             for recording in recordings.values()
         ],

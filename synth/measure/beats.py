@@ -114,6 +114,19 @@ def typical_peak(curve: Floats) -> Floats:
     return level
 
 
+def steepness(coarse: Floats, usable: Bools) -> Floats:
+    """(n_records,) how steep beats would be, in mV: the median of the maxima of 2 s stretches, summed over leads.
+
+    Args:
+        coarse: (n_records, n_leads, n_samples) at `DETECTION_HZ`.
+        usable: (n_records, n_leads) leads that carry a signal.
+    """
+    steep = np.abs(slope(coarse))
+    edges = range(0, steep.shape[2] - DETECTION_HZ, 2 * DETECTION_HZ)
+    maxima = np.stack([steep[..., at : at + 2 * DETECTION_HZ].max(axis=2) for at in edges], axis=2)
+    return np.asarray(np.where(usable, np.median(maxima, axis=2), np.float32(0)).sum(axis=1))
+
+
 def find_beats(signal: Floats, steep: Floats, weight: Floats) -> tuple[Beats, Bools, Floats]:
     """Beats of every record, whether they stand out at all (if not, it has none), and how many times they do.
 

@@ -260,6 +260,10 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     per_lead["P_Quality"] = quality.grade(np.where(seen.p_found[:, None] & good, p.height, np.nan), seen.error)
     per_lead["QRS_Quality"] = quality.grade(per_lead["QRS_AmpPP"], seen.error)
     per_lead["T_Quality"] = quality.grade(per_lead["T_Amp"], seen.error)
+    cut_off = np.asarray(quality.clipped(np.nan_to_num(signal), sampling_hz) & usable)
+    for wave in ("P", "QRS", "T"):  # how high a wave is that was cut off, nobody knows
+        grades = per_lead[f"{wave}_Quality"]
+        grades[cut_off] = np.minimum(grades[cut_off], np.float32(quality.POOR))
     columns |= _intervals(seen, t_found)
     doubtful = _axes(columns, per_lead, (p, read, st_t), names)
     columns |= _grades(seen, per_lead, columns)
@@ -268,6 +272,12 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     )
     spikes = quality.pacing(signal, usable, seen.beats, sampling_hz)
     columns["Pacing_Found_Global"] = np.where(np.isnan(spikes), spikes, spikes >= PACED_SHARE).astype(np.float32)
+    with_spikes = spikes >= PACED_SHARE  # they may be part of what is measured as P wave or QRS complex
+    for grades in (
+        *(columns[f"{wave}_Quality_Global"] for wave in ("P", "QRS", "T")),
+        *(per_lead[f"{wave}_Quality"] for wave in ("P", "QRS")),
+    ):
+        grades[with_spikes] = np.minimum(grades[with_spikes], np.float32(quality.POOR))
     for name, values in per_lead.items():
         for index, lead in enumerate(names):
             if lead in LEADS:
@@ -275,7 +285,6 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
 
     _report(problems, "nan_samples", absent > 0, names, absent, "{:.0%} of the samples missing")
     _report(problems, "flat_lead", ~usable & (absent <= MOST_MISSING), names)
-    cut_off = np.asarray(quality.clipped(np.nan_to_num(signal), sampling_hz) & usable)
     _report(problems, "clipped_lead", cut_off, names, read.peak_to_peak, "cut off; QRS {:.2f} mV or more")
     _report(problems, "noisy_lead", noisy, names, seen.error, "standard error {:.2f} mV")
     _report(problems, "implausible_amplitude", implausible, names, read.peak_to_peak, "{:.0f} mV; are the units right?")
@@ -299,7 +308,7 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     ]
     problems += [
         (int(record), "paced", f"spikes before {spikes[record]:.0%} of the QRS complexes")
-        for record in np.flatnonzero(spikes >= PACED_SHARE)
+        for record in np.flatnonzero(with_spikes)
     ]
     if set(LEADS) <= set(names):
         problems += [(record, "limb_leads_swapped", what) for record, what in quality.swapped_limb_leads(columns)]

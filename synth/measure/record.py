@@ -30,6 +30,8 @@ RHYTHM_COLUMNS = (
 )  # fmt: skip
 """What belongs to a recording as a whole; all else is the median over its windows."""
 _SAME_BEAT_S = 0.15
+_MOST_HIDDEN = 0.5
+"""Share of a recording in which beats are hidden; with more, what stands out elsewhere may be artefacts."""
 _MOST_WINDOWS_NAMED = 3
 _ANGLES = tuple(name for name in MEASURED_COLUMNS if "_AxisFront_" in name)
 _YES_OR_NO = ("P_Found_Global", "Pacing_Found_Global")
@@ -55,7 +57,9 @@ def measure_record(
     """Measure one recording of 2.5 s to 30 min; NaN stands for whatever could not be measured.
 
     Recordings over 30 s are measured in windows of 10 s: the rhythm over the whole, everything else as the median over
-    the windows, of axes as the direction of the mean vector.
+    the windows, of axes as the direction of the mean vector. A window that is steep but in which no beats stand out is
+    no pause: beats are hidden in it. It enters no interval, and beats cannot be counted then; if most of the recording
+    is so, nothing is measured.
 
     Args:
         signal: (n_samples, n_leads) in mV; NaN marks samples that were not recorded.
@@ -79,14 +83,18 @@ def measure_record(
     count = len(signal) // width
     windows = np.asarray(signal[: count * width], dtype=np.float32).reshape(count, width, -1)
     columns, problems = measure_block(windows, leads, sampling_hz)
+    found, blind, hidden = _beats_of_all(signal, sampling_hz)
+    if _mostly(hidden, blind):
+        told = [problem for problem in _of_windows(problems, count) if problem[0] != "long_pause"]
+        return dict.fromkeys(MEASURED_COLUMNS, float("nan")), told
     combined = {name: _combined(name, values) for name, values in columns.items()}
-    found, blind = _beats_of_all(signal, leads, sampling_hz)
-    rhythm = beats.rhythm(found, blind[None], sampling_hz)
+    rhythm = beats.rhythm(found, (blind | hidden)[None], sampling_hz)
     rhythm["Ectopic_Count_Global"] = quality.premature(found, 1).astype(np.float32)
     for name in RHYTHM_COLUMNS:
-        combined[name] = float(rhythm[name][0]) if len(found.time) else float("nan")
+        known = len(found.time) and not (hidden.any() and "_Count_" in name)
+        combined[name] = float(rhythm[name][0]) if known else float("nan")
     told = _of_windows(problems, count)
-    pause, begins = quality.longest_pause(found, blind[None], seconds, sampling_hz)
+    pause, begins = quality.longest_pause(found, (blind | hidden)[None], seconds, sampling_hz)
     told = [problem for problem in told if problem[0] != "long_pause"]
     if len(found.time) and pause[0] >= quality.PAUSE_S:
         told.append(("long_pause", f"{pause[0]:.1f} s without a QRS complex from {begins[0]:.1f} s on"))
@@ -111,20 +119,21 @@ def describe_beat(signal: Floats, leads: Sequence[str], sampling_hz: int) -> Med
     seconds = len(signal) / sampling_hz
     if seconds < MIN_SECONDS:
         raise SignalError("too_short", f"{seconds:g} s; a recording of {MIN_SECONDS:g} s or more has a median beat")
-    shown = signal
+    shown, nothing = signal, False
     times: Doubles | None = None
     if seconds > LONGEST_WHOLE_S:
-        found, _ = _beats_of_all(signal, leads, sampling_hz)
-        times = found.time
+        found, unseen, hidden = _beats_of_all(signal, sampling_hz)
+        nothing = _mostly(hidden, unseen)
+        times = np.zeros(0) if nothing else found.time
         within = np.bincount((found.time[found.dominant] // WINDOW_S).astype(np.int64), minlength=1)
         begin = int(within[: max(1, int(seconds // WINDOW_S))].argmax()) * round(WINDOW_S * sampling_hz)
         shown = signal[begin : begin + round(WINDOW_S * sampling_hz)]
     seen = delineate(np.ascontiguousarray(shown.T[None], dtype=np.float32), names, sampling_hz)
     if times is None:
         times = seen.beats.time if seen.clear[0] else np.zeros(0)
-    wave = np.where(seen.usable[0][:, None], seen.beat[0], np.float32(np.nan))
+    wave = np.where(seen.usable[0][:, None] & (not nothing), seen.beat[0], np.float32(np.nan))
     fiducials: dict[str, float] = {}
-    if seen.whole[0]:
+    if seen.whole[0] and not nothing:
         heights, _ = measure_block(shown[None], leads, sampling_hz)
         samples = {"qrs_onset": seen.qrs_onset, "qrs_offset": seen.qrs_offset}
         if seen.p_found[0]:
@@ -161,14 +170,17 @@ def _combined(name: str, values: Floats) -> float:
     return float(np.median(known))
 
 
-def _beats_of_all(signal: Floats, leads: Sequence[str], sampling_hz: int) -> tuple[beats.Beats, Bools]:
-    """The beats of a long recording as those of one record, and (n_samples,) where no lead was recorded."""
+def _beats_of_all(signal: Floats, sampling_hz: int) -> tuple[beats.Beats, Bools, Bools]:
+    """The beats of a long recording as those of one record; (n_samples,) where no lead was recorded, and where hidden.
+
+    Beats are hidden in a window that is steep but in which none stand out; without either there is a pause.
+    """
     step, margin = round(WINDOW_S * sampling_hz), round(OVERLAP_S * sampling_hz)
     starts = np.arange(0, len(signal) - margin, step)
     wide = np.pad(
         np.asarray(signal, dtype=np.float32), ((margin, step + margin), (0, 0)), mode="constant", constant_values=np.nan
     )
-    times, kinds = [], []
+    times, kinds, clear, steep = [], [], [], []
     for first in range(0, len(starts), 32):
         part = np.stack([wide[at : at + step + 2 * margin].T for at in starts[first : first + 32]])
         seen = block.detect(part, sampling_hz)
@@ -176,12 +188,26 @@ def _beats_of_all(signal: Floats, leads: Sequence[str], sampling_hz: int) -> tup
         kept = (local >= 0) & (local < WINDOW_S) & seen.clear[seen.beats.record]
         times.append(local[kept] + starts[first + seen.beats.record[kept]] / sampling_hz)
         kinds.append(seen.beats.dominant[kept])
+        clear.append(seen.clear)
+        steep.append(beats.steepness(seen.coarse, seen.usable))
     time, dominant = np.concatenate(times), np.concatenate(kinds)
     order = np.argsort(time, kind="stable")
     time, dominant = time[order], dominant[order]
     fresh = np.diff(time, prepend=-np.inf) > _SAME_BEAT_S
     time, dominant = time[fresh], dominant[fresh]
-    return beats.Beats(np.zeros(len(time), np.int64), time, dominant), np.asarray(~np.isfinite(signal).any(axis=1))
+    found = beats.Beats(np.zeros(len(time), np.int64), time, dominant)
+    stands_out, steepness = np.concatenate(clear), np.concatenate(steep)
+    hidden = np.zeros(len(signal), dtype=bool)
+    if stands_out.any():
+        busy = ~stands_out & (steepness > beats.LIKELY * np.median(steepness[stands_out]))
+        hidden = np.repeat(busy, step)[: len(signal)]
+        hidden = np.pad(hidden, (0, len(signal) - len(hidden)))
+    return found, np.asarray(~np.isfinite(signal).any(axis=1)), hidden
+
+
+def _mostly(hidden: Bools, blind: Bools) -> bool:
+    """Whether beats are hidden in most of what was recorded."""
+    return bool((hidden & ~blind).sum() > _MOST_HIDDEN * (~blind).sum())
 
 
 def _of_windows(problems: Sequence[block.Problem], count: int) -> list[tuple[str, str]]:
