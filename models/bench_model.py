@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ecglm.models.classes import class_scores
 from ecglm.models.ecglm import ECGLM, Answered, Asked
@@ -22,7 +24,6 @@ from ecglm.models.info import expand
 from ecglm.models.preprocessing import Prepared, lead_names
 from ecglm.synth.errors import ModelError
 from ecglm.synth.schema import LIMB_LEADS
-from ecglm.synth.signals import read_record
 
 _ENCODED_AT_ONCE = 64
 _ENCODED_KEPT = 2048
@@ -34,9 +35,13 @@ class Recording(Protocol):
 
     ecg_id: str
     root: Path
-    signal_path: str
     leads: tuple[str, ...]
     sampling_hz: int
+
+    @property
+    def signal(self) -> NDArray[np.float32]:
+        """(n_samples, n_leads) in mV."""
+        ...
 
 
 class Item(Protocol):
@@ -145,10 +150,7 @@ class Reference:
         return encoded.tokens, encoder.probabilities(encoded.outputs)
 
     def _prepared(self, recording: Recording) -> Prepared:
-        record = read_record(
-            recording.root, recording.signal_path, leads=recording.leads, sampling_hz=recording.sampling_hz
-        )
-        names, signal = recording.leads, record.millivolts()
+        names, signal = recording.leads, recording.signal
         if self.leads is not None:
             kept = [number for number, name in enumerate(lead_names(names)) if name in self.leads]
             names, signal = tuple(names[number] for number in kept), signal[:, kept]

@@ -23,7 +23,6 @@ from ecglm.models.classes import class_scores
 from ecglm.models.encoder import Encoder, EncoderConfig, padded
 from ecglm.models.preprocessing import Preprocessing, prepare
 from ecglm.synth.errors import ModelError
-from ecglm.synth.signals import read_record
 
 
 class Baseline(ABC):
@@ -61,12 +60,6 @@ class Baseline(ABC):
         """(n_recordings, n_statements)."""
 
 
-def _millivolts(recording: Recording) -> NDArray[np.float32]:
-    return read_record(
-        recording.root, recording.signal_path, leads=recording.leads, sampling_hz=recording.sampling_hz
-    ).millivolts()
-
-
 class Trees(Baseline):
     """Gradient-boosted trees on what is measured on the waveform."""
 
@@ -74,7 +67,7 @@ class Trees(Baseline):
 
     def probabilities(self, recordings: Sequence[Recording]) -> NDArray[np.floating]:
         """(n_recordings, n_statements)."""
-        rows = [measure_signals(_millivolts(each)[None], each.leads, each.sampling_hz) for each in recordings]
+        rows = [measure_signals(each.signal[None], each.leads, each.sampling_hz) for each in recordings]
         return tree_probabilities(self.tensors, np.concatenate(rows))
 
 
@@ -100,7 +93,7 @@ class SimClrProbe(Baseline):
         found = []
         for start in range(0, len(recordings), 64):
             ready = [
-                prepare(_millivolts(each), each.leads, each.sampling_hz, self.preprocessing)
+                prepare(each.signal, each.leads, each.sampling_hz, self.preprocessing)
                 for each in recordings[start : start + 64]
             ]
             values, mask = padded([(torch.from_numpy(each.values), torch.from_numpy(each.mask)) for each in ready])
