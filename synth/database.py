@@ -18,7 +18,7 @@ MACROS = (
     # ['a', 'b', 'c'] -> 'a, b and c'
     "CREATE MACRO and_join(items) AS CASE WHEN len(items) = 0 THEN NULL WHEN len(items) = 1 THEN items[1]"
     " ELSE array_to_string(items[:-2], ', ') || ' and ' || items[-1] END",
-    # what `contradictions` of facts holds -> 'the measurements disagree on first-degree AV block: PR interval 192 ms (…)'
+    # `contradictions` of facts -> 'the measurements disagree on first-degree AV block: PR interval 192 ms (limit …)'
     "CREATE MACRO disagreement(items) AS 'the measurements disagree on '"
     " || and_join(list_transform(items, lambda item: item.name))"
     " || ': ' || array_to_string(list_transform(items, lambda item: item.text), '; ')",
