@@ -18,6 +18,10 @@ MACROS = (
     # ['a', 'b', 'c'] -> 'a, b and c'
     "CREATE MACRO and_join(items) AS CASE WHEN len(items) = 0 THEN NULL WHEN len(items) = 1 THEN items[1]"
     " ELSE array_to_string(items[:-2], ', ') || ' and ' || items[-1] END",
+    # `contradictions` of facts -> 'the measurements disagree on first-degree AV block: PR interval 192 ms (limit …)'
+    "CREATE MACRO disagreement(items) AS 'the measurements disagree on '"
+    " || and_join(list_transform(items, lambda item: item.name))"
+    " || ': ' || array_to_string(list_transform(items, lambda item: item.text), '; ')",
     # 0.350 mV -> '0.35 mV', 212.0 ms -> '212 ms', -47.2 degrees -> '-47°', a count -> '11'
     "CREATE MACRO quantity(value, unit) AS CASE"
     " WHEN unit = 'mV' THEN printf('%.2f mV', CASE WHEN abs(value) < 0.005 THEN 0.0 ELSE value::DOUBLE END)"

@@ -201,7 +201,9 @@ WITH stated AS (
            list(code ORDER BY label_index) AS codes, flatten(list(evidence ORDER BY label_index)) AS label_evidence,
            coalesce(list(code ORDER BY label_index) FILTER (certainty IN ('stated', 'certain', 'probable')), [])
                AS firm_codes,
-           coalesce(list(DISTINCT superclass ORDER BY superclass) FILTER (superclass IS NOT NULL), []) AS superclasses
+           coalesce(list(DISTINCT superclass ORDER BY superclass) FILTER (superclass IS NOT NULL), []) AS superclasses,
+           coalesce(list({{'code': code, 'name': name, 'text': contradiction, 'evidence': contradiction_evidence}}
+                         ORDER BY label_index) FILTER (contradiction IS NOT NULL), []) AS contradictions
     FROM labels GROUP BY ecg_id
 )
 SELECT e.*, a.annotation_text,
@@ -217,6 +219,7 @@ SELECT e.*, a.annotation_text,
     coalesce(s.statements_text, CASE WHEN n.normal_assertable THEN 'a normal ECG' END) AS statements_text,
     coalesce(s.codes, []) AS codes, coalesce(s.firm_codes, []) AS firm_codes,
     coalesce(s.superclasses, []) AS superclasses, s.label_evidence,
+    coalesce(s.contradictions, []) AS contradictions,
     n.ecg_id IS NOT NULL AS labelled_normal, coalesce(n.normal_assertable, false) AS normal_assertable,
     n.normal_exceptions, {_RHYTHM_DOUBTFUL} AS rhythm_doubtful,
     CASE WHEN n.normal_assertable THEN 'a normal ECG'

@@ -26,7 +26,7 @@ from ecglm.synth.sandbox import environment, free_names, wording_problems
 from ecglm.synth.schema import ECGQA_QUESTION_TYPES, FAMILIES
 from ecglm.synth.yaml_files import parse_yaml
 
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 """Bumped when the same template and rows would render otherwise."""
 
 MAX_TEXT = 64 * 1024

@@ -116,6 +116,14 @@ def test_and_join_reads_as_english(connection: LockedConnection) -> None:
     assert row == [{"a": "a", "b": "a and b", "c": "a, b and c"}]
 
 
+def test_a_disagreement_names_what_it_is_about(connection: LockedConnection) -> None:
+    two = "[{'name': 'long PR', 'text': 'PR 190 ms'}, {'name': 'wide QRS', 'text': 'QRS 100 ms'}]"
+    row = connection.select(f"SELECT disagreement({two}) two, disagreement(list_filter({two}, lambda x: false)) none")
+    assert row.to_pylist() == [
+        {"two": "the measurements disagree on long PR and wide QRS: PR 190 ms; QRS 100 ms", "none": None}
+    ]
+
+
 def test_our_own_setup_leaves_nothing_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     setup = ["CREATE TABLE big AS SELECT r, hash(r)::VARCHAR AS text FROM range(3000000) t(r) ORDER BY hash(r)"]

@@ -276,6 +276,14 @@ def test_what_measurements_say_of_a_label(made: Made, name: str, code: str, supp
     assert label["support"] == support
 
 
+def test_an_ecg_knows_what_its_measurements_speak_against(made: Made) -> None:
+    (item,) = made.facts("contradicted")["contradictions"]
+    assert (item["code"], item["name"]) == ("LONG", "long disease")
+    assert item["text"] == "PR interval 180 ms (limit > 200 ms)"
+    assert [(e["value"], e["limit"]) for e in item["evidence"]] == [(180.0, "> 200 ms")]
+    assert [made.facts(name)["contradictions"] for name in ("long-pr", "unsupported", "nothing")] == [[], [], []]
+
+
 def test_findings_are_those_that_could_be_assessed(made: Made) -> None:
     assert made.rows("findings", "nothing") == []
     verdicts = {row["criterion"]: row["verdict"] for row in made.rows("findings", "long-pr") if row["code"] == "LONG"}
@@ -428,6 +436,8 @@ def compared() -> dict[str, dict[str, Any]]:
     made.add("first", certain("A"), age_years=60.0)
     for number, (days, _) in enumerate(DAYS_IN_WORDS):
         made.add(f"later{number}", certain("C"), previous_ecg_id="made:first", days_since_previous=days, age_years=61.0)
+    made.add("doubted", certain("LONG"), measured={"PR_Int_Global": 180.0})
+    made.add("after-doubted", previous_ecg_id="made:doubted", days_since_previous=1.0)
     made.add("orphan", previous_ecg_id="made:elsewhere", days_since_previous=3.0)
     rows = derive_comparisons(made.derive().facts_table).to_pylist()
     assert [row["ecg_index"] for row in rows] == sorted(row["ecg_index"] for row in rows)
@@ -445,6 +455,12 @@ def test_a_comparison_has_both_ecgs_and_their_facts(compared: dict[str, dict[str
     assert (row["previous_codes"], row["codes"]) == (["A"], ["C"])
     assert (row["previous_age_years"], row["age_years"]) == (60.0, 61.0)
     assert row["previous_rate_text"] == "70/min"
+
+
+def test_a_comparison_knows_what_speaks_against_the_earlier_reading(compared: dict[str, dict[str, Any]]) -> None:
+    row = compared["made:after-doubted"]
+    assert [item["code"] for item in row["previous_contradictions"]] == ["LONG"]
+    assert row["contradictions"] == []
 
 
 def test_an_ecg_whose_predecessor_is_not_at_hand_is_compared_with_nothing(

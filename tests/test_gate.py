@@ -13,6 +13,18 @@ from ecglm.synth.corpus import Corpus
 from ecglm.synth.findings import rules_of
 from ecglm.synth.gate import gate_counts, gate_table
 from ecglm.synth.guidelines import load_guidelines
+from ecglm.synth.templates import read_templates
+
+NEVER_CONTRADICTED = {
+    "dialogue-infarction",
+    "infarction-age",
+    "infarction-stage",
+    "infarction-stage-verify",
+    "query-infarction-site",
+}
+"""They quote infarctions alone, which have no defining criterion."""
+RHYTHM_ONLY = {"choose-rhythm", "query-rhythm", "interpretation-rate-rhythm-axis"}
+"""They quote rhythms alone, of which under 5 % are contradicted in PTB-XL."""
 
 LABELS = pa.schema({"code": pa.string(), "certainty": pa.string(), "contradiction": pa.string()})
 NEGATIVES = pa.schema({"code": pa.string(), "suggestion": pa.string()})
@@ -49,6 +61,22 @@ def test_parts_of_a_source_add_up() -> None:
     part = {"LVH": [10, 1, 5, 0]}
     (row,) = gate_table([part, part, {}]).to_pylist()
     assert (row["n_stated"], row["n_contradicted"], row["n_absent"], row["n_suggested"]) == (20, 2, 10, 0)
+
+
+def test_no_template_rejects_a_contradicted_reading_whatever_its_statement() -> None:
+    deaf = {
+        template.id
+        for template in read_templates()[0]
+        if "'contradicted_by_measurement'" in template.header.sql
+        and not re.search(r"reword|\brejects\b", template.header.sql)
+    }
+    assert deaf == NEVER_CONTRADICTED | RHYTHM_ONLY
+
+
+def test_infarctions_have_nothing_that_could_contradict_them() -> None:
+    infarctions = [g for g in load_guidelines().by_code.values() if g.code.endswith("MI") or g.code.startswith("INJ")]
+    assert len(infarctions) >= 14
+    assert not [g.code for g in infarctions if g.criteria_exhaustive or any(r.role == "defining" for r in g.rules)]
 
 
 def test_a_yes_against_a_measured_definition_says_so(simulated_corpus: Path) -> None:

@@ -217,7 +217,6 @@ MET, NOT = "met", "not_met"
 AT_THE_LIMITS: list[tuple[str, str, dict[str, Any], str, dict[float, str]]] = [
     ("1AVB", "pr-interval", MAN, "PR_Int_Global", {199: NOT, 200: NOT, 201: MET}),
     ("LPR", "pr-interval", WOMAN, "PR_Int_Global", {200: NOT, 201: MET}),
-    ("WPW", "short-pr", MAN, "PR_Int_Global", {119: MET, 120: NOT, 121: NOT}),
     ("SBRAD", "rate-below-60", MAN, "HR__Global", {59.9: MET, 60: NOT, 61: NOT}),
     ("STACH", "rate-above-100", MAN, "HR__Global", {99: NOT, 100: NOT, 100.1: MET}),
     ("CLBBB", "qrs-duration", MAN, "QRS_Dur_Global", {119: NOT, 120: MET, 121: MET}),
@@ -225,7 +224,9 @@ AT_THE_LIMITS: list[tuple[str, str, dict[str, Any], str, dict[float, str]]] = [
     ("CLBBB", "strict-duration", WOMAN, "QRS_Dur_Global", {129: NOT, 130: MET, 131: MET}),
     ("CRBBB", "qrs-duration", WOMAN, "QRS_Dur_Global", {119: NOT, 120: MET, 121: MET}),
     ("IRBBB", "qrs-below-120", MAN, "QRS_Dur_Global", {119: MET, 120: NOT, 121: NOT}),
-    ("ILBBB", "qrs-from-110", MAN, "QRS_Dur_Global", {109: NOT, 110: MET, 111: MET}),
+    ("WPW", "short-pr-wide-qrs", {**MAN, "QRS_Dur_Global": 130.0}, "PR_Int_Global", {119: MET, 120: NOT, 121: NOT}),
+    ("WPW", "short-pr-wide-qrs", {**MAN, "PR_Int_Global": 110.0}, "QRS_Dur_Global", {120: NOT, 121: MET}),
+    ("ILBBB", "qrs-110-to-119", MAN, "QRS_Dur_Global", {109: NOT, 110: MET, 119: MET, 120: NOT}),
     ("IVCD", "qrs-duration", MAN, "QRS_Dur_Global", {109: NOT, 110: NOT, 111: MET}),
     ("LNGQT", "bazett", MAN, "QT_IntBazett_Global", {449: NOT, 450: MET, 451: MET}),
     ("LNGQT", "bazett", WOMAN, "QT_IntBazett_Global", {450: NOT, 459: NOT, 460: MET, 461: MET}),
