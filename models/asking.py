@@ -6,14 +6,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ecglm.models.ecglm import ECGLM, YES_NO, Asked
+from ecglm.models.ecglm import ECGLM, YES_NO, Answered, Asked
 from ecglm.models.evidence import Measured, judge, measure, named_statements, plain
 from ecglm.models.recording import Recording
 from ecglm.models.wording import statement_questions
 from ecglm.synth.errors import ModelError
 from ecglm.synth.guidelines import load_guidelines
+
+if TYPE_CHECKING:
+    import torch
 
 NOT_CLINICAL = "Not for clinical use."
 _YES_OR_NO = re.compile(
@@ -40,7 +43,7 @@ def ask(model: ECGLM, recording: Recording, question: str, options: Sequence[str
     tokens = model.encode([prepared])
     chosen = tuple(options) if options else YES_NO if asks_yes_or_no(question) else ()
     answered = model.answer_all(tokens, [Asked((0,), question, chosen)])[0] if chosen else None
-    said = model.say(tokens, question) if not options else None
+    said = in_words(model, tokens, question, answered) if not options else None
     answer = answered or said
     assert answer is not None  # noqa: S101 - without options there is a text
     measured = measure(recording)
@@ -63,6 +66,24 @@ def ask(model: ECGLM, recording: Recording, question: str, options: Sequence[str
         "model": _model(model),
         "warning": NOT_CLINICAL,
     }
+
+
+def in_words(
+    model: ECGLM,
+    tokens: torch.Tensor,
+    question: str,
+    decided: Answered | None,
+    before: Sequence[tuple[str, str]] = (),
+) -> Answered | None:
+    """An answer in sentences, begun by the yes or no that was decided.
+
+    None if yes or no was decided and the sentences then speak of a statement that the question does not name: what
+    belongs to another question is no explanation.
+    """
+    if decided is None:
+        return model.say(tokens, question, before)
+    said = model.say(tokens, question, before, begin=decided.text.capitalize())
+    return said if set(named_statements(said.text)) <= set(named_statements(question)) else None
 
 
 def classify(model: ECGLM, recording: Recording) -> dict[str, Any]:
@@ -97,16 +118,18 @@ def chat(model: ECGLM, recording: Recording, lines: Iterable[str]) -> Iterator[s
         if question.lower() in ("quit", "exit"):
             return
         try:
-            said = model.say(tokens, question, before[-_TURNS_KEPT:])
-            text = said.text
+            decided = None
             if asks_yes_or_no(question):
-                short = model.answer_all(tokens, [Asked((0,), question, YES_NO)])[0]
-                rest = "" if said.text.lower().rstrip(".") == short.text else f" {said.text}"
-                text = f"{short.text} (probability {short.probability:.2f}){rest}"
+                decided = model.answer_all(tokens, [Asked((0,), question, YES_NO)])[0]
+            said = in_words(model, tokens, question, decided, before[-_TURNS_KEPT:])
         except ModelError as error:
             yield f"({error})"
             continue
-        before.append((question, said.text))
+        text = said.text if said is not None else ""
+        before.append((question, text or decided.text.capitalize() if decided else text))
+        if decided is not None:
+            rest = "" if text.lower().rstrip(".") == decided.text else f" {text}"
+            text = f"{decided.text} (probability {decided.probability:.2f}){rest}".rstrip()
         yield text
 
 
