@@ -24,6 +24,10 @@ _YES_OR_NO = re.compile(
     r"\b(?!.*\bor\b)",
     re.IGNORECASE | re.DOTALL,
 )
+NOT_SURE = "not sure"
+LEAST_SURE = 0.6
+"""Of an answer in sentences: the geometric mean over its tokens."""
+_QUANTITY = re.compile(r"\d\s*(?:ms|mV|s|%|°|/min|bpm|beats)(?!\w)")
 _TURNS_KEPT = 4
 _VERDICTS = {"met": "met", "not_met": "not met", "not_assessable": "cannot be assessed"}
 
@@ -43,9 +47,7 @@ def ask(model: ECGLM, recording: Recording, question: str, options: Sequence[str
     tokens = model.encode([prepared])
     chosen = tuple(options) if options else YES_NO if asks_yes_or_no(question) else ()
     answered = model.answer_all(tokens, [Asked((0,), question, chosen)])[0] if chosen else None
-    said = in_words(model, tokens, question, answered) if not options else None
-    answer = answered or said
-    assert answer is not None  # noqa: S101 - without options there is a text
+    answer, doubt = (answered, None) if answered is not None else in_words(model, tokens, question)
     measured = measure(recording)
     asked = named_statements(question)
     told = [code for code in named_statements(" ".join([answer.text, *(options or ())])) if code not in asked]
@@ -58,32 +60,25 @@ def ask(model: ECGLM, recording: Recording, question: str, options: Sequence[str
             {"option": option, "probability": round(score, 4)}
             for option, score in zip(chosen, (answered.scores if answered else None) or (), strict=True)
         ],
-        "said": None if said is None else said.text,
         "measured": _measured(recording, measured),
         "statements": [plain(each) for each in judge(measured, [*asked, *told], recording.patient)],
         "patient": asdict(recording.patient),
-        "notes": [*recording.notes, *prepared.notes, *_unknown(recording, measured)],
+        "notes": [*recording.notes, *prepared.notes, *([doubt] if doubt else []), *_unknown(recording, measured)],
         "model": _model(model),
         "warning": NOT_CLINICAL,
     }
 
 
 def in_words(
-    model: ECGLM,
-    tokens: torch.Tensor,
-    question: str,
-    decided: Answered | None,
-    before: Sequence[tuple[str, str]] = (),
-) -> Answered | None:
-    """An answer in sentences, begun by the yes or no that was decided.
-
-    None if yes or no was decided and the sentences then speak of a statement that the question does not name: what
-    belongs to another question is no explanation.
-    """
-    if decided is None:
-        return model.say(tokens, question, before)
-    said = model.say(tokens, question, before, begin=decided.text.capitalize())
-    return said if set(named_statements(said.text)) <= set(named_statements(question)) else None
+    model: ECGLM, tokens: torch.Tensor, question: str, before: Sequence[tuple[str, str]] = ()
+) -> tuple[Answered, str | None]:
+    """An answer in sentences; and why it is not to be relied on, if it is not: then its text is "not sure"."""
+    said = model.say(tokens, question, before)
+    if _QUANTITY.search(said.text):
+        return Answered(NOT_SURE, said.probability), f"left out, since values are measured and not guessed: {said.text}"
+    if said.probability < LEAST_SURE:
+        return Answered(NOT_SURE, said.probability), f"left out, since the model is not sure of it: {said.text}"
+    return said, None
 
 
 def classify(model: ECGLM, recording: Recording) -> dict[str, Any]:
@@ -118,19 +113,17 @@ def chat(model: ECGLM, recording: Recording, lines: Iterable[str]) -> Iterator[s
         if question.lower() in ("quit", "exit"):
             return
         try:
-            decided = None
             if asks_yes_or_no(question):
-                decided = model.answer_all(tokens, [Asked((0,), question, YES_NO)])[0]
-            said = in_words(model, tokens, question, decided, before[-_TURNS_KEPT:])
+                answer = model.answer_all(tokens, [Asked((0,), question, YES_NO)])[0]
+                told = f"{answer.text} (probability {answer.probability:.2f})"
+            else:
+                answer, doubt = in_words(model, tokens, question, before[-_TURNS_KEPT:])
+                told = answer.text + (f" ({doubt})" if doubt else "")
         except ModelError as error:
             yield f"({error})"
             continue
-        text = said.text if said is not None else ""
-        before.append((question, text or decided.text.capitalize() if decided else text))
-        if decided is not None:
-            rest = "" if text.lower().rstrip(".") == decided.text else f" {text}"
-            text = f"{decided.text} (probability {decided.probability:.2f}){rest}".rstrip()
-        yield text
+        before.append((question, answer.text.capitalize()))
+        yield told
 
 
 def typed_lines() -> Iterator[str]:
@@ -171,11 +164,8 @@ def _model(model: ECGLM) -> dict[str, Any]:
 
 def print_answer(told: dict[str, Any]) -> None:
     """An answer for people: what the model says, then what was measured."""
-    shown = told["options"] if len(told["options"]) != 2 or told["said"] is None else []
     print(f"{told['answer']}  (probability {told['probability']:.2f}, by model {told['model']['name']})")
-    if told["said"] is not None and told["said"] != told["answer"]:
-        print(f"  in words: {told['said']}")
-    for row in sorted(shown, key=lambda row: -row["probability"]):
+    for row in sorted(told["options"], key=lambda row: -row["probability"]):
         print(f"  {row['probability']:.2f}  {row['option']}")
     measured = told["measured"]
     leads = measured["leads"]

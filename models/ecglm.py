@@ -161,7 +161,6 @@ class ECGLM:
         before: Sequence[tuple[str, str]] = (),
         short: bool = False,
         blank: bool = False,
-        begin: str = "",
     ) -> Answered:
         """An answer in words, token by token.
 
@@ -171,18 +170,16 @@ class ECGLM:
             before: earlier turns (question, answer) of the conversation.
             short: whether a word or two are wanted rather than sentences.
             blank: shows the model nothing of the ECG.
-            begin: how the answer begins.
         """
         codec = self.model.codec
-        begun = codec.encode(begin)
         ids: list[int] = []
         for asked, said in before:
             ids += [*codec.user, *codec.encode(asked), *codec.full, *codec.encode(said), *codec.end]
-        ids += [*codec.user, *self._question(question), *(codec.short if short else codec.full), *begun]
+        ids += [*codec.user, *self._question(question), *(codec.short if short else codec.full)]
         with torch.inference_mode(), self.model.autocast():
             prefix = self.model.prefix([list(range(len(tokens)))], tokens, blank)
             said_ids, probability = self.model.generate(prefix, ids, LONGEST_ANSWER)
-        return Answered(codec.decode([*begun, *said_ids]).strip(), probability)
+        return Answered(codec.decode(said_ids).strip(), probability)
 
     def answer_all(
         self, tokens: torch.Tensor, asked: Sequence[Asked], threshold: float = 0.5, blank: bool = False

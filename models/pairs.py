@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ LONGEST_SHORT_ANSWER = 80
 FULL_WEIGHT = 0.2
 """Of a token in an answer in sentences: a yes or no is one token, a sentence twenty."""
 YES_NO = ("yes", "no")
+_ANNOTATED = re.compile(r"annotat|cardiologist|\breaders?\b|\breports?\b|\breported\b", re.IGNORECASE)
 _COLUMNS = ["pair_id", "ecg_ids", "strat_folds", "split", "family", "messages", "answers", "options", "codes"]
 
 
@@ -168,7 +170,10 @@ class ExampleMaker:
         self.too_long = 0
 
     def examples(self, drawn: Sequence[Drawn], chance: np.random.Generator) -> list[list[Branch]]:
-        """For each group one branch per pair; pairs that are too long are left out and counted."""
+        """For each group one branch per pair; pairs that are too long are left out and counted.
+
+        Sentences that rest on an annotation or a report are not learned: the model sees neither, and must not say so.
+        """
         texts = self.texts[[row for group in drawn for row in group.rows]].iter_rows()
         built: list[list[Branch]] = []
         for group in drawn:
@@ -176,6 +181,8 @@ class ExampleMaker:
             for _ in group.rows:
                 messages, answers, options = next(texts)
                 branch = self.example(messages, answers or [], options or [], chance)
+                if not branch.children:
+                    continue
                 if _length(branch) > self.longest:
                     self.too_long += 1
                 else:
@@ -201,7 +208,8 @@ class ExampleMaker:
             end = () if tuple(answers) in (("yes",), ("no",)) else codec.end
             about = self.named(asked) if tuple(answers) in (("yes",), ("no",)) else ()
             question.children.append(_said(codec.short, [*codec.encode(short), *end], about))
-        if not question.children or chance.random() < self.full_share:
+        wanted = not question.children or chance.random() < self.full_share
+        if wanted and not any(_ANNOTATED.search(message["content"]) for message in messages[1:]):
             question.children.append(self._conversation(messages))
         return question
 

@@ -29,7 +29,7 @@ from ecglm.models.fingerprint import fingerprint
 from ecglm.models.language_models import attach, check_folder
 from ecglm.models.loop import Trainer, step_seed
 from ecglm.models.pairs import ecgs_of, training_pairs
-from ecglm.models.stages.conversation import Conversation
+from ecglm.models.stages.conversation import Conversation, NamedQuestions
 from ecglm.models.stages.pretraining import pretraining_stage
 from ecglm.models.targets import TargetTable, read_targets
 from ecglm.models.text import Codec, Markers, train_tokenizer
@@ -250,7 +250,9 @@ def _run_stage(
     progress: Progress,
 ) -> None:
     corpus_fingerprint = str(material.corpus.manifest["content_fingerprint"])
-    stage = Conversation(model, material.waveforms, material.pairs, how, corpus_fingerprint, started, asker)
+    ecg_ids, table = material.train
+    named = NamedQuestions(model.codec, model.encoder.config, ecg_ids, table.values) if how.named else None
+    stage = Conversation(model, material.waveforms, material.pairs, how, corpus_fingerprint, started, asker, named)
     _finish(Trainer(stage, how.optimisation, out / how.name, config.seed), progress)
     _curves(out)
 

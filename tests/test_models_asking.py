@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from small_models import TARGETS, saved, small_model
 from test_cli import one_object
 
-from ecglm.models.asking import asks_yes_or_no, chat
+from ecglm.models.asking import asks_yes_or_no, chat, in_words
 from ecglm.models.cli import run
-from ecglm.models.ecglm import ECGLM, Asked
+from ecglm.models.ecglm import ECGLM, Answered, Asked
 from ecglm.models.evidence import judge, measure, named_statements
 from ecglm.models.recording import Patient, read_recording
 from ecglm.synth.errors import ModelError
@@ -56,7 +56,6 @@ def test_an_answer_comes_with_what_was_measured_and_cited(
     assert answer["answer"] in ("yes", "no")
     assert answer["probability"] >= 0.5
     assert sum(row["probability"] for row in answer["options"]) == pytest.approx(1, abs=2e-4)
-    assert isinstance(answer["said"], str)
     assert answer["warning"] == "Not for clinical use."
     values = {row["name"]: row for row in answer["measured"]["values"]}
     assert values["HR__Global"]["unit"] == "/min"
@@ -253,7 +252,29 @@ def test_a_question_that_cannot_be_taken_is_named(
 def test_a_german_question_gets_an_answer(model: Path, record: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = told(["ask", str(record), "Zeigt dieses EKG Vorhofflimmern?", "--json", "--model", str(model)], capsys)
     assert answer["options"] == []
-    assert isinstance(answer["said"], str)
+    assert answer["answer"] == "not sure", "random weights are sure of nothing"
+    assert any(note.startswith("left out, since") for note in answer["notes"])
+
+
+@pytest.mark.parametrize(
+    ("text", "probability", "told", "why"),
+    [
+        ("Sinus rhythm.", 0.85, "Sinus rhythm.", None),
+        ("Sinus rhythm.", 0.4, "not sure", "the model is not sure of it: Sinus rhythm."),
+        ("The PR interval is 110 ms.", 0.9, "not sure", "values are measured and not guessed"),
+        ("A rate of 61/min.", 0.9, "not sure", "values are measured and not guessed"),
+        ("Inverted T waves in V5 and V6.", 0.9, "Inverted T waves in V5 and V6.", None),
+    ],
+)
+def test_words_that_are_a_guess_are_no_answer(
+    text: str, probability: float, told: str, why: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = small_model()
+    monkeypatch.setattr(lm, "say", lambda *_: Answered(text, probability))
+    answer, doubt = in_words(lm, torch.zeros(1), "What do you see?")
+    assert answer.text == told
+    assert (doubt is None) == (why is None)
+    assert why is None or why in str(doubt)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ def test_only_answers_are_learned(simulated_corpus: Path) -> None:
             texts = [codec.decode([int(each) for each in one.split()]) for one in runs if one]
             assert texts
             assert set(texts) <= said, (texts, said)
+            assert not any("annotation" in text for text in texts), "the model sees none"
             seen += len(texts)
     assert seen > 500
     packed = pack([[Branch([5, 6, 7], children=[Branch([1, 8, 9], [False, True, True], 0.2)])]])

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ecglm.models.augment import Augmentation, augment
 from ecglm.models.ecg_lm import EcgLanguageModel
+from ecglm.models.encoder import EncoderConfig
 from ecglm.models.evaluation import StatementAsker
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.loop import Optimisation
-from ecglm.models.packing import pack
+from ecglm.models.packing import Branch, pack
 from ecglm.models.pairs import ExampleMaker, Sampler
+from ecglm.models.text import Codec
 from ecglm.models.waveforms import Waveforms
-from ecglm.models.wording import TokenNames
+from ecglm.models.wording import STATEMENT_QUESTION, TokenNames, token_phrases
 
+CLASS_KINDS = ("superclass:", "subclass:")
 LOOKS_WEIGHT = 1.0
 """Of looking at the ECG token that a question names, beside answering it."""
 
@@ -43,6 +47,8 @@ class ConversationConfig(BaseModel):
     """Pairs about one ECG in one pass."""
     options: int = Field(default=6, ge=2)
     """Options of a question that are judged."""
+    named: int = Field(default=0, ge=0)
+    """Questions per ECG about what its tokens are called, answered by what the encoder was trained on."""
     full_share: float = Field(default=0.25, ge=0, le=1)
     """Of the questions with a short answer, how many are answered in sentences as well."""
     longest: int = Field(default=512, ge=16)
@@ -63,8 +69,10 @@ class Conversation:
         corpus_fingerprint: str,
         start_fingerprint: str,
         asker: StatementAsker | None,
+        named: NamedQuestions | None = None,
     ) -> None:
         self.model, self.waveforms, self.how, self.asker = model, waveforms, how, asker
+        self.named = named
         self.name = how.name
         self.sampler = Sampler(pairs, how.families, how.family_weights, how.questions, how.evening)
         self.maker = ExampleMaker(pairs, model.codec, how.full_share, how.options, how.longest, _named(model))
@@ -77,6 +85,9 @@ class Conversation:
         how = self.how
         drawn = self.sampler.draw(how.optimisation.batch, chance)
         branches = self.maker.examples(drawn, chance)
+        if self.named is not None:
+            for group, asked in zip(drawn, branches, strict=True):
+                asked += self.named.about(group.ecg_ids, how.named, chance)
         groups = [group.ecg_ids for group, found in zip(drawn, branches, strict=True) if found]
         branches = [found for found in branches if found]
         ecg_ids = sorted({ecg_id for group in groups for ecg_id in group})
@@ -101,6 +112,43 @@ class Conversation:
     def validate(self) -> dict[str, float]:
         """Macro-AUC over the statements on the validation fold, by asking."""
         return {} if self.asker is None else {"macro_auc": self.asker.macro_auc(self.model, self.how.blank)}
+
+
+class NamedQuestions:
+    """Whether an ECG shows what one of its tokens is called: half of them things that it does show."""
+
+    def __init__(
+        self, codec: Codec, encoder: EncoderConfig, ecg_ids: Sequence[str], values: NDArray[np.float32]
+    ) -> None:
+        phrases = dict(zip(encoder.tokens, token_phrases(encoder), strict=False))
+        place = {token: number for number, token in enumerate(encoder.tokens)}
+        kept = [
+            (column, target.token)
+            for column, target in enumerate(encoder.targets)
+            if target.kind == "statement" or target.name.startswith(CLASS_KINDS)
+        ]
+        questions = [STATEMENT_QUESTION.format(phrase=phrases[token]) for _, token in kept]
+        self.codec = codec
+        self.questions = [[*codec.user, *codec.encode(question)] for question in questions]
+        self.tokens = [place[token] for _, token in kept]
+        self.holds: NDArray[np.bool_] = values[:, [column for column, _ in kept]] > 0.5
+        self.rows = {ecg_id: number for number, ecg_id in enumerate(ecg_ids)}
+
+    def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator) -> list[Branch]:
+        """Questions about a single ECG; none about two."""
+        if len(ecg_ids) != 1 or ecg_ids[0] not in self.rows:
+            return []
+        holds = self.holds[self.rows[ecg_ids[0]]]
+        shown, absent = np.flatnonzero(holds), np.flatnonzero(~holds)
+        chosen = chance.permutation(shown)[: n // 2].tolist()
+        chosen += chance.permutation(absent)[: n - len(chosen)].tolist()
+        return [self._branch(column, bool(holds[column])) for column in chosen]
+
+    def _branch(self, column: int, holds: bool) -> Branch:
+        codec = self.codec
+        answer = [*codec.short, codec.yes if holds else codec.no]
+        learned = [False] * len(codec.short) + [True]
+        return Branch(self.questions[column], children=[Branch(answer, learned, about=(self.tokens[column],))])
 
 
 def _named(model: EcgLanguageModel) -> Callable[[str], tuple[int, ...]]:
