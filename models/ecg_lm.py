@@ -274,11 +274,15 @@ class EcgLanguageModel(nn.Module):
 
     def yes_minus_no(self, prefix: Prefix, batch: Sequence[Sequence[Branch]]) -> list[Tensor]:
         """For each row the logit of yes minus that of no after every leaf of its branches."""
+        return [told[:, 0] - told[:, 1] for told in self.verdicts(prefix, batch)]
+
+    def verdicts(self, prefix: Prefix, batch: Sequence[Sequence[Branch]]) -> list[Tensor]:
+        """For each row the logits of yes, no and "not sure" after every leaf of its branches, (n_leaves, 3)."""
         packed = pack(batch)
         states = self.hidden(prefix, packed)
         head = cast(Any, self.language_model).get_output_embeddings()
-        direction = (head.weight[self.codec.yes] - head.weight[self.codec.no]).to(states.dtype)
-        return [(states[row, last] @ direction).float() for row, last in enumerate(packed.last)]
+        words = head.weight[[self.codec.yes, self.codec.no, self.codec.unsure]].to(states.dtype)
+        return [(states[row, last] @ words.T).float() for row, last in enumerate(packed.last)]
 
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:

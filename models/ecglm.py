@@ -30,6 +30,7 @@ LONGEST_QUESTION = 512
 """Tokens."""
 LONGEST_ANSWER = 256
 YES_NO = ("yes", "no")
+VERDICTS = ("yes", "no", "not sure")
 ADAPTER = "lora_"
 UNSAVED = "not saved"
 _TOKENS_IN_A_PASS = 24_000
@@ -200,17 +201,17 @@ class ECGLM:
                 raise ModelError(f"a question about {len(each.ecgs)} ECGs; expected one or two")
             grouped.setdefault(each.ecgs, []).append(number)
         encoded = self._encoded_texts(asked)
-        logits: list[torch.Tensor] = [torch.empty(0)] * len(asked)
+        verdicts: list[torch.Tensor] = [torch.empty(0)] * len(asked)
         for rows in self._passes(grouped, asked, encoded):
             branches = [[self._branch(asked[number], encoded) for number in members] for _, members in rows]
             with torch.inference_mode(), self.model.autocast():
                 prefix = self.model.prefix([list(ecgs) for ecgs, _ in rows], tokens, blank)
-                found = self.model.yes_minus_no(prefix, branches)
+                found = self.model.verdicts(prefix, branches)
             for (_, members), told in zip(rows, found, strict=True):
-                sizes = [1 if asked[number].options == YES_NO else len(asked[number].options) for number in members]
+                sizes = [1 if is_verdict(asked[number].options) else len(asked[number].options) for number in members]
                 for number, part in zip(members, torch.split(told.cpu(), sizes), strict=True):
-                    logits[number] = part
-        return [_decided(each, told, threshold) for each, told in zip(asked, logits, strict=True)]
+                    verdicts[number] = part
+        return [_decided(each, told, threshold) for each, told in zip(asked, verdicts, strict=True)]
 
     def classify(
         self, signal: NDArray[np.floating], leads: Sequence[str], sampling_hz: float, questions: Mapping[str, str]
@@ -234,7 +235,7 @@ class ECGLM:
 
     def _encoded_texts(self, asked: Sequence[Asked]) -> dict[str, list[int]]:
         questions = {each.question for each in asked}
-        options = {option for each in asked if each.options != YES_NO for option in each.options}
+        options = {option for each in asked if not is_verdict(each.options) for option in each.options}
         encoded = {text: self._question(text) for text in sorted(questions)}
         texts = sorted(options - questions)
         return encoded | dict(zip(texts, self.model.codec.encode_all(texts), strict=True))
@@ -242,7 +243,7 @@ class ECGLM:
     def _branch(self, asked: Asked, encoded: Mapping[str, list[int]]) -> Branch:
         codec = self.model.codec
         question = [*codec.user, *encoded[asked.question]]
-        if asked.options == YES_NO:
+        if is_verdict(asked.options):
             return Branch([*question, *codec.short])
         children = [Branch([*codec.option, *encoded[option], *codec.short]) for option in asked.options]
         return Branch(question, children=children)
@@ -259,7 +260,7 @@ class ECGLM:
             for number in numbers:
                 each = asked[number]
                 size = 4 + len(encoded[each.question])
-                size += 0 if each.options == YES_NO else sum(4 + len(encoded[option]) for option in each.options)
+                size += 0 if is_verdict(each.options) else sum(4 + len(encoded[option]) for option in each.options)
                 if members and length + size > most:
                     rows.append((length, ecgs, members))
                     members, length = [], 0
@@ -277,11 +278,17 @@ class ECGLM:
             yield batch
 
 
-def _decided(asked: Asked, logits: torch.Tensor, threshold: float) -> Answered:
-    scores = logits.sigmoid().tolist()
-    if asked.options == YES_NO:
-        yes = scores[0]
-        return Answered("yes" if yes >= 0.5 else "no", max(yes, 1 - yes), (yes, 1 - yes))
+def is_verdict(options: Sequence[str]) -> bool:
+    """Whether options are yes and no, perhaps with "not sure": the question itself is answered, not each option."""
+    return set(YES_NO) <= set(options) <= set(VERDICTS)
+
+
+def _decided(asked: Asked, verdicts: torch.Tensor, threshold: float) -> Answered:
+    if is_verdict(asked.options):
+        scores = verdicts[0, [VERDICTS.index(option) for option in asked.options]].softmax(-1).tolist()
+        surest = max(range(len(scores)), key=scores.__getitem__)
+        return Answered(asked.options[surest], scores[surest], tuple(scores))
+    scores = (verdicts[:, 0] - verdicts[:, 1]).sigmoid().tolist()
     best = max(range(len(scores)), key=scores.__getitem__)
     chosen = [place for place, score in enumerate(scores) if score > threshold] if asked.multiple else [best]
     chosen = chosen or [best]

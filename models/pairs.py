@@ -24,7 +24,9 @@ FULL_WEIGHT = 0.2
 """Of a token in an answer in sentences: a yes or no is one token, a sentence twenty."""
 YES_NO = ("yes", "no")
 _ANNOTATED = re.compile(r"annotat|cardiologist|\breaders?\b|\breports?\b|\breported\b", re.IGNORECASE)
-_COLUMNS = ["pair_id", "ecg_ids", "strat_folds", "split", "family", "messages", "answers", "options", "codes"]
+_COLUMNS = [
+    *("pair_id", "ecg_ids", "strat_folds", "split", "family", "template_id", "messages", "answers", "options", "codes")
+]
 
 
 def training_pairs(corpus: Corpus, families: Collection[str] | None = None) -> pl.DataFrame:
@@ -164,7 +166,8 @@ class ExampleMaker:
         longest: int,
         named: Callable[[str], tuple[int, ...]],
     ) -> None:
-        self.texts = pairs.select("messages", "answers", "options")
+        self.texts = pairs.select("messages", "answers", "options", "template_id")
+        self.answers = _open_answers(pairs)
         self.named = named
         self.codec, self.full_share, self.n_options, self.longest = codec, full_share, n_options, longest
         self.too_long = 0
@@ -179,8 +182,9 @@ class ExampleMaker:
         for group in drawn:
             branches = []
             for _ in group.rows:
-                messages, answers, options = next(texts)
-                branch = self.example(messages, answers or [], options or [], chance)
+                messages, answers, options, template_id = next(texts)
+                known = options or self.answers.get(template_id, ())
+                branch = self.example(messages, answers or [], known, chance)
                 if not branch.children:
                     continue
                 if _length(branch) > self.longest:
@@ -241,6 +245,15 @@ class ExampleMaker:
                 tokens += [*codec.user, *text]
                 learned += [False] * (len(codec.user) + len(text))
         return Branch(tokens, learned, FULL_WEIGHT)
+
+
+def _open_answers(pairs: pl.DataFrame) -> dict[str, tuple[str, ...]]:
+    """For each template of ECG-QA that asks without options all answers that it gets: candidates to judge."""
+    asked = pairs.lazy().filter(pl.col("family") == "ecgqa", pl.col("options").list.len().fill_null(0) == 0)
+    each = asked.select("template_id", "answers").explode("answers", empty_as_null=True)
+    told = each.drop_nulls().unique().collect()
+    found = {str(name): tuple(sorted(group["answers"])) for (name,), group in told.group_by("template_id")}
+    return {name: answers for name, answers in found.items() if not set(answers) <= {*YES_NO, "not sure"}}
 
 
 def _said(marker: Sequence[int], answer: Sequence[int], about: tuple[int, ...]) -> Branch:

@@ -13,19 +13,22 @@ from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.schema import LEADS
 
 CLASS_PHRASES = {
-    "superclass:MI": "myocardial infarction",
-    "superclass:STTC": "ST segment or T wave change",
-    "superclass:CD": "conduction disturbance",
+    "superclass:MI": "a myocardial infarction, of any site, old or recent",
+    "superclass:STTC": "an ST segment or T wave change",
+    "superclass:CD": "a conduction disturbance",
     "superclass:HYP": "hypertrophy of a ventricle or enlargement of an atrium",
-    "subclass:AMI": "anterior, anteroseptal or anterolateral infarction",
-    "subclass:IMI": "inferior, inferolateral or inferoposterior infarction",
-    "subclass:ISCA": "ischaemia in anterior leads",
-    "subclass:ISCI": "ischaemia in inferior leads",
-    "subclass:LAFB/LPFB": "fascicular block",
-    "subclass:_AVB": "AV block of any degree",
-    "subclass:STTC": "non-specific ST-T change",
+    "subclass:_AVB": "an AV block of any degree",
+    "subclass:AMI": "an anterior, anteroseptal or anterolateral infarction, or subendocardial injury there",
+    "subclass:IMI": "an inferior, inferolateral or inferoposterior infarction, or subendocardial injury there",
+    "subclass:ISCA": "ischaemia in anterior, anteroseptal, anterolateral or lateral leads",
+    "subclass:ISCI": "ischaemia in inferior or inferolateral leads",
+    "subclass:LAFB/LPFB": "a left anterior or left posterior fascicular block",
+    "subclass:STTC": (
+        "a non-diagnostic T abnormality, a digitalis effect, a long QT interval, ST-T changes of"
+        " an aneurysm, or an electrolyte or drug pattern"
+    ),
 }
-"""What the diagnostic classes of several statements are called."""
+"""What the diagnostic classes of several statements are called, as the tasks of `bench` call them."""
 STATEMENT_QUESTION = "Does this ECG show {phrase}?"
 
 

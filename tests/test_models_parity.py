@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from small_models import small_encoder, small_model
 from torch import Tensor
 
+from ecglm.bench.task import read_tasks
 from ecglm.models.ecg_lm import OPEN_GATE
 from ecglm.models.ecglm import ECGLM, YES_NO, Asked
 from ecglm.models.encoder import EncoderConfig, Target, padded
 from ecglm.models.llama import Cache, Llama, LlamaSize
 from ecglm.models.packing import Branch, attention, pack
-from ecglm.models.wording import TokenNames
+from ecglm.models.stages.conversation import NamedQuestions
+from ecglm.models.wording import CLASS_PHRASES, TokenNames
 
 QUESTIONS = ("Does this ECG show atrial fibrillation?", "Is this a normal ECG?", "left bundle branch block?")
 OPTIONS = ("sinus rhythm", "none", "left bundle branch block")
@@ -187,3 +190,45 @@ def test_what_an_ecg_token_says_reaches_the_answer_through_the_reader_alone(lm: 
     first, second = (float(found[0]) for found in model.yes_minus_no(prefix, [branches, branches]))
     model.reader.gate.data.fill_(OPEN_GATE)
     assert first == pytest.approx(second, abs=1e-6)
+
+
+@torch.inference_mode()
+def test_yes_and_no_are_answered_in_any_order_and_beside_not_sure(lm: ECGLM) -> None:
+    tokens = tokens_of(lm, 1)
+    orders = [("yes", "no"), ("no", "yes"), ("no", "not sure", "yes"), ("yes", "no", "not sure")]
+    told = [lm.answer_all(tokens, [Asked((0,), QUESTIONS[0], options)])[0] for options in orders]
+    scores = [dict(zip(options, each.scores or (), strict=True)) for options, each in zip(orders, told, strict=True)]
+    assert scores[0] == pytest.approx(scores[1])
+    assert scores[2] == pytest.approx(scores[3])
+    for each, found in zip(told, scores, strict=True):
+        assert sum(found.values()) == pytest.approx(1)
+        assert each.text == max(found, key=found.__getitem__)
+    ratio = scores[0]["yes"] / scores[0]["no"]
+    assert scores[2]["yes"] / scores[2]["no"] == pytest.approx(ratio, rel=1e-4)
+
+
+def test_classes_are_called_what_the_tasks_call_them() -> None:
+    tasks = read_tasks()[0]
+    for kind in ("superclass", "subclass"):
+        names = tasks[f"ptbxl-{kind.removesuffix('class')}diagnostic"].task.names
+        told = {f"{kind}:{code}": words.phrase for code, words in names.items() if code != "NORM"}
+        assert told == {token: phrase for token, phrase in CLASS_PHRASES.items() if token.startswith(f"{kind}:")}
+
+
+def test_questions_about_tokens_are_answered_by_what_the_encoder_was_trained_on(lm: ECGLM) -> None:
+    names = ["AFIB", "CLBBB", "NORM", "LVH", "superclass:MI", "extra_beats:any"]
+    targets = [Target(name=n, token=n, kind="statement" if n.isupper() else "finding") for n in names]
+    values = np.array([[1, 0, 0, 0, 1, 1], [0, 0, 1, 0, 0, 0]], np.float32)
+    asked = NamedQuestions(lm.model.codec, EncoderConfig(targets=tuple(targets)), ["a", "b"], values)
+    chance = np.random.default_rng(0)
+    assert asked.about(("a", "b"), 4, chance) == []
+    assert asked.about(("c",), 4, chance) == []
+    for ecg_id, row in (("a", values[0]), ("b", values[1])):
+        branches = asked.about((ecg_id,), 4, chance)
+        assert len(branches) == 4
+        for branch in branches:
+            (answer,) = branch.children
+            (token,) = answer.about
+            assert (answer.tokens[-1] == lm.model.codec.yes) == bool(row[token])
+            assert "extra" not in lm.model.codec.decode(branch.tokens)
+    assert sum(branch.children[0].tokens[-1] == lm.model.codec.yes for branch in asked.about(("a",), 4, chance)) == 2
