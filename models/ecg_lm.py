@@ -281,8 +281,13 @@ class EcgLanguageModel(nn.Module):
         packed = pack(batch)
         states = self.hidden(prefix, packed)
         head = cast(Any, self.language_model).get_output_embeddings()
-        words = head.weight[[self.codec.yes, self.codec.no, self.codec.unsure]].to(states.dtype)
-        return [(states[row, last] @ words.T).float() for row, last in enumerate(packed.last)]
+        codec = self.codec
+        words = head.weight[[codec.yes, codec.no, codec.no if codec.unsure is None else codec.unsure]].to(states.dtype)
+        told = [(states[row, last] @ words.T).float() for row, last in enumerate(packed.last)]
+        if codec.unsure is None:
+            for each in told:
+                each[:, 2] = float("-inf")
+        return told
 
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:

@@ -69,9 +69,11 @@ class Codec:
         self.user, self.option, self.short, self.full, self.end = (
             self._marker(text) for text in markers.model_dump().values()
         )
-        self.yes, self.no, self.unsure = (self.encode(word)[0] for word in ("yes", "no", "not sure"))
-        if len({self.yes, self.no, self.unsure}) < 3:
-            raise ModelError("this tokenizer begins 'yes', 'no' and 'not sure' alike; options cannot be scored with it")
+        self.yes, self.no, unsure = (self.encode(word)[0] for word in ("yes", "no", "not sure"))
+        if self.yes == self.no:
+            raise ModelError("this tokenizer begins 'yes' and 'no' alike; options cannot be scored with it")
+        self.unsure = None if unsure in (self.yes, self.no) else unsure
+        """What "not sure" begins with; None if it begins as "no" does: then it is never chosen."""
 
     def _marker(self, text: str) -> tuple[int, ...]:
         known = self.tokenizer.token_to_id(text)

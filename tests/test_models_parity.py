@@ -203,6 +203,7 @@ def test_yes_and_no_are_answered_in_any_order_and_beside_not_sure(lm: ECGLM) -> 
     for each, found in zip(told, scores, strict=True):
         assert sum(found.values()) == pytest.approx(1)
         assert each.text == max(found, key=found.__getitem__)
+    assert (scores[2]["not sure"] == 0) == (lm.model.codec.unsure is None)
     ratio = scores[0]["yes"] / scores[0]["no"]
     assert scores[2]["yes"] / scores[2]["no"] == pytest.approx(ratio, rel=1e-4)
 
