@@ -115,14 +115,14 @@ def chat(model: ECGLM, recording: Recording, lines: Iterable[str]) -> Iterator[s
         try:
             if asks_yes_or_no(question):
                 answer = model.answer_all(tokens, [Asked((0,), question, YES_NO)])[0]
-                told = f"{answer.text} (probability {answer.probability:.2f})"
+                said, told = answer.text.capitalize(), f"{answer.text} (probability {answer.probability:.2f})"
             else:
                 answer, doubt = in_words(model, tokens, question, before[-_TURNS_KEPT:])
-                told = answer.text + (f" ({doubt})" if doubt else "")
+                said, told = answer.text, answer.text + (f" ({doubt})" if doubt else "")
         except ModelError as error:
             yield f"({error})"
             continue
-        before.append((question, answer.text.capitalize()))
+        before.append((question, said))
         yield told
 
 

@@ -252,8 +252,9 @@ def test_a_question_that_cannot_be_taken_is_named(
 def test_a_german_question_gets_an_answer(model: Path, record: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = told(["ask", str(record), "Zeigt dieses EKG Vorhofflimmern?", "--json", "--model", str(model)], capsys)
     assert answer["options"] == []
-    assert answer["answer"] == "not sure", "random weights are sure of nothing"
-    assert any(note.startswith("left out, since") for note in answer["notes"])
+    assert answer["answer"]
+    left_out = any(note.startswith("left out, since") for note in answer["notes"])
+    assert left_out == (answer["answer"] == "not sure")
 
 
 @pytest.mark.parametrize(
