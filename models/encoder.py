@@ -107,9 +107,18 @@ class Backbone(nn.Module):
             blocks += [Block(width, width, config.kernel, 1)]
             width_in = width
         self.blocks = nn.ModuleList(blocks)
+        self.half = all(width % 16 == 0 for width in config.widths)
+        """Whether bfloat16 may be used: oneDNN's convolutions write beyond their memory where channels are no multiple
+        of 16 (seen with torch 2.13 on AVX512-BF16)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 2 · n_leads, n_samples) → features (batch, time, width); which are of a recording (batch, time)."""
+        if self.half:
+            return self._features(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._features(x)
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         there = x[:, self.n_leads :]
         share = there.amax(-1).mean(1)  # (batch,) of the leads that were recorded
         x = torch.cat([x[:, : self.n_leads] / share.clamp(min=1 / self.n_leads)[:, None, None].sqrt(), there], 1)
@@ -187,6 +196,10 @@ class Encoder(nn.Module):
         mean = features.sum(1) / count
         maximum = features.masked_fill(~known[..., None], float("-inf")).amax(1)
         embedding = torch.cat([mean, maximum], 1)  # (batch, 2 · width)
+        if not self.config.tokens:  # nothing to tell, as before pre-training without labels
+            gathered = features.new_zeros(len(features), 0, self.config.query_width)
+            outputs = torch.zeros(len(features), 0, device=features.device)
+            return Encoded(outputs, self._tokens(features, known, gathered, outputs), embedding)
         scores = self.queries @ self.keys(features).transpose(1, 2) * self.config.query_width**-0.5
         weights = scores.masked_fill(~known[:, None], float("-inf")).float().softmax(-1).to(features.dtype)
         gathered = weights @ self.values(features)  # (batch, n_queries, query_width)

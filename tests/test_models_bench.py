@@ -139,7 +139,7 @@ def test_a_class_has_the_statements_that_the_bench_counts(task: str, simulated_b
         questions = build_questions(loaded, data, ask=ask, limit=1)
         wanted = {row["class"]: set(row["statements"]) for row in questions.about["classes"]}
         found = {}
-        for each in _items(questions.asked.filter(pl.col("role") == "test"), data):
+        for each in _items(questions.asked.filter(pl.col("role") == "test"), data, None):
             said = each.options if ask == "list" else (each.question,)
             for code, words in zip(each.codes, said, strict=True):
                 found[code] = set(members(each.recordings[0].root, code, words))
