@@ -107,13 +107,13 @@ class Backbone(nn.Module):
             blocks += [Block(width, width, config.kernel, 1)]
             width_in = width
         self.blocks = nn.ModuleList(blocks)
-        self.half = all(width % 16 == 0 for width in config.widths)
+        self.halved_precision = all(width % 16 == 0 for width in config.widths)
         """Whether bfloat16 may be used: oneDNN's convolutions write beyond their memory where channels are no multiple
         of 16 (seen with torch 2.13 on AVX512-BF16)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 2 · n_leads, n_samples) → features (batch, time, width); which are of a recording (batch, time)."""
-        if self.half:
+        if self.halved_precision:
             return self._features(x)
         with torch.autocast(x.device.type, enabled=False):
             return self._features(x)
