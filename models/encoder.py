@@ -196,10 +196,6 @@ class Encoder(nn.Module):
         mean = features.sum(1) / count
         maximum = features.masked_fill(~known[..., None], float("-inf")).amax(1)
         embedding = torch.cat([mean, maximum], 1)  # (batch, 2 · width)
-        if not self.config.tokens:  # nothing to tell, as before pre-training without labels
-            gathered = features.new_zeros(len(features), 0, self.config.query_width)
-            outputs = torch.zeros(len(features), 0, device=features.device)
-            return Encoded(outputs, self._tokens(features, known, gathered, outputs), embedding)
         scores = self.queries @ self.keys(features).transpose(1, 2) * self.config.query_width**-0.5
         weights = scores.masked_fill(~known[:, None], float("-inf")).float().softmax(-1).to(features.dtype)
         gathered = weights @ self.values(features)  # (batch, n_queries, query_width)

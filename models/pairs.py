@@ -211,7 +211,7 @@ class ExampleMaker:
         if single and answers and len(short) <= LONGEST_SHORT_ANSWER:
             end = () if tuple(answers) in (("yes",), ("no",)) else codec.end
             about = self.named(asked) if tuple(answers) in (("yes",), ("no",)) else ()
-            question.children.append(_said(codec.short, [*codec.encode(short), *end], about))
+            question.children.append(said(codec.short, [*codec.encode(short), *end], about))
         wanted = not question.children or chance.random() < self.full_share
         if wanted and not any(_ANNOTATED.search(message["content"]) for message in messages[1:]):
             question.children.append(self._conversation(messages))
@@ -256,7 +256,8 @@ def _open_answers(pairs: pl.DataFrame) -> dict[str, tuple[str, ...]]:
     return {name: answers for name, answers in found.items() if not set(answers) <= {*YES_NO, "not sure"}}
 
 
-def _said(marker: Sequence[int], answer: Sequence[int], about: tuple[int, ...]) -> Branch:
+def said(marker: Sequence[int], answer: Sequence[int], about: tuple[int, ...]) -> Branch:
+    """An answer to be learned behind its marker, and the ECG tokens that it rests on."""
     return Branch([*marker, *answer], [False] * len(marker) + [True] * len(answer), about=about)
 
 

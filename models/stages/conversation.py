@@ -19,12 +19,13 @@ from ecglm.models.evaluation import StatementAsker
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.loop import Optimisation
 from ecglm.models.packing import Branch, pack
-from ecglm.models.pairs import ExampleMaker, Sampler
+from ecglm.models.pairs import ExampleMaker, Sampler, said
+from ecglm.models.targets import CLASSES
 from ecglm.models.text import Codec
 from ecglm.models.waveforms import Waveforms
 from ecglm.models.wording import STATEMENT_QUESTION, TokenNames, token_phrases
 
-CLASS_KINDS = ("superclass:", "subclass:")
+CLASS_KINDS = tuple(f"{kind}:" for kind in CLASSES)
 LOOKS_WEIGHT = 1.0
 """Of looking at the ECG token that a question names, beside answering it."""
 
@@ -146,9 +147,8 @@ class NamedQuestions:
 
     def _branch(self, column: int, holds: bool) -> Branch:
         codec = self.codec
-        answer = [*codec.short, codec.yes if holds else codec.no]
-        learned = [False] * len(codec.short) + [True]
-        return Branch(self.questions[column], children=[Branch(answer, learned, about=(self.tokens[column],))])
+        answer = said(codec.short, [codec.yes if holds else codec.no], (self.tokens[column],))
+        return Branch(self.questions[column], children=[answer])
 
 
 def _named(model: EcgLanguageModel) -> Callable[[str], tuple[int, ...]]:
