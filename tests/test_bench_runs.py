@@ -532,3 +532,31 @@ def test_text_answers_have_no_auc(simulated_bench: Path, tmp_path: Path) -> None
     assert result.asked == asked.height, "fold 9 is not asked about: nothing needs a threshold"
     with pytest.raises(RunError, match="AUC not available"):
         compare_runs(tmp_path / "a", tmp_path / "a", FEW)
+
+
+@pytest.mark.parametrize("text", ["no", None])
+def test_scores_that_some_answers_lack_are_told_not_averaged(
+    text: str | None, simulated_bench: Path, tmp_path: Path
+) -> None:
+    from ecglm.bench.data import Data
+    from ecglm.bench.kinds import build_questions
+    from ecglm.bench.task import find_tasks
+
+    (loaded,) = find_tasks(["ptbxl-superdiagnostic"])
+    asked = build_questions(loaded, Data(simulated_bench / "ecgs")).asked
+    n = asked.filter(pl.col("role") == "test").height
+    rows = [
+        {"question_id": each, "answer": text or ("no" if place < 3 else None), "score": None if place < 3 else 0.25}
+        for place, each in enumerate(asked["question_id"])
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "some.parquet")
+    data = {"ptbxl": simulated_bench / "ecgs", "settings": FEW}
+    spec = f"predictions:{tmp_path / 'some.parquet'}"
+    content = run(RunConfig(spec, ("ptbxl-superdiagnostic",), tmp_path / "a", **data)).scores["tasks"][loaded.task.id]
+    why = f"3 of {n} answers have no score"
+    assert content["headline"]["value"] is None
+    assert why in content["headline"]["unavailable"]
+    told = content["views"][0]["strict"]
+    assert set(told["metrics"]) == {"f1_macro", "f1_micro", "f1_weighted", "f1_samples"}
+    assert all(why in reason for reason in told["unavailable"].values())
+    assert told["unparsed_rate"] == (0.0 if text else pytest.approx((n - 3) / n)), "of text alone"
