@@ -9,7 +9,8 @@ from typing import Any
 
 from ecglm.bench.metrics import compare, holm, indistinguishable_groups, mcnemar
 from ecglm.bench.questions import Scored
-from ecglm.bench.runs import read_run, scored_tasks
+from ecglm.bench.run_folder import read_run
+from ecglm.bench.runs import scored_tasks
 from ecglm.bench.scoring import Settings
 from ecglm.synth.errors import RunError
 
