@@ -476,6 +476,16 @@ def test_answers_of_the_built_in_models_follow_the_labels(simulated_bench: Path,
         compare_runs(tmp_path / "a", tmp_path / "b", FEW)
 
 
+def test_comparisons_tell_where_they_are(finished: dict[str, RunResult]) -> None:
+    runs = [finished[name].out for name in ("oracle", "random", "majority")]
+    told: list[tuple[str, int, int]] = []
+    compare_runs(runs[0], runs[1], Settings(n_resamples=5), lambda *step: told.append(step))
+    assert told == [("scoring runs", done, 2) for done in range(3)]
+    told.clear()
+    leaderboard(runs, Settings(n_resamples=5), lambda *step: told.append(step))
+    assert told == [("scoring runs", done, 3) for done in range(4)]
+
+
 def test_a_leaderboard_ranks_and_groups(finished: dict[str, RunResult]) -> None:
     names = ("adversary", "random", "majority", "oracle")
     board = leaderboard([finished[name].out for name in names], Settings(n_resamples=400))
