@@ -251,7 +251,8 @@ def test_arrays_are_scored_as_sklearn_does(arrays: Path, truth: Any) -> None:
     assert content["f1_macro"] is None
     assert "thresholds must come from fold 9" in content["unavailable"]["f1_macro"]
     assert content["intervals"] == {}
-    assert any("--ptbxl" in note for note in content["notes"])
+    assert [note for note in content["notes"] if note.startswith("unchecked: order of classes, records and labels")]
+    assert any("intervals not available" in note for note in content["notes"])
     assert content["labels"]["fmax"] == "test-set maximum"
 
 
@@ -346,6 +347,26 @@ def test_the_data_gives_away_another_order_of_classes_or_records(arrays: Path, s
     for name in ("preds", "targs"):
         np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[1:])
     with pytest.raises(PredictionError, match="predict exactly these, in order of id"):
+        score(arrays, simulated_bench / "ecgs")
+
+
+def test_validation_arrays_are_held_against_the_threshold_fold(arrays: Path, simulated_bench: Path) -> None:
+    (loaded,) = find_tasks([TASK])
+    questions = build_questions(loaded, Data(simulated_bench / "ecgs"), ask="list")
+    classes = [row["class"] for row in questions.about["classes"]]
+    labels = target_matrix(questions.truth.filter(pl.col("role") == "threshold"), classes, "presence")
+    np.save(arrays / "preds_valid.npy", 0.9 * labels)
+    np.save(arrays / "targs_valid.npy", labels)
+    content = score(arrays, simulated_bench / "ecgs")
+    assert content["f1_macro"] is not None
+    assert content["notes"] == []
+    for name in ("preds_valid", "targs_valid"):
+        np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[:, ::-1])
+    with pytest.raises(PredictionError, match="wrong class order: column 0"):
+        score(arrays, simulated_bench / "ecgs")
+    for name in ("preds_valid", "targs_valid"):
+        np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[1:, ::-1])
+    with pytest.raises(PredictionError, match="fold 9 of this PTB-XL has"):
         score(arrays, simulated_bench / "ecgs")
 
 
