@@ -204,7 +204,7 @@ def _held_against(
     folds = ", ".join(map(str, ecgs["strat_fold"].unique().sort()))
     raise PredictionError(
         f"{path}: {len(labels)} records; fold {folds} of this PTB-XL has {len(truth)}, {int(labelled.sum())} of them"
-        " with a label of the task; predict exactly these, in order of id"
+        " with a label of the task; predict exactly these, in order of id, on this version of the dataset"
     )
 
 
