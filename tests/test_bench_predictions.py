@@ -138,10 +138,19 @@ def test_all_faults_of_a_table_are_named_at_once(
 ) -> None:
     table = wide(scored[0])
     bad = pl.concat([replace_first(replace_first(table, "MI", 2.0), "ecg_id", "simulated:0"), table.tail(1)])
-    bad.write_parquet(tmp_path / "p.parquet")
+    bad.with_columns(dataset_version=pl.lit("0.9")).write_parquet(tmp_path / "p.parquet")
     with pytest.raises(PredictionError) as caught:
         ask(tmp_path / "p.parquet")
-    assert len(str(caught.value).splitlines()) == 3
+    lines = str(caught.value).splitlines()
+    wanted = [
+        "dataset_version is 0.9",
+        "1 ECG ids that are not in",
+        "more than one row",
+        "outside [0, 1]",
+        "no row for",
+    ]
+    assert len(lines) == len(wanted)
+    assert all(words in line for words, line in zip(wanted, lines, strict=True))
 
 
 def test_a_fold_that_is_half_there_is_refused(
@@ -362,7 +371,7 @@ def test_validation_arrays_are_held_against_the_threshold_fold(arrays: Path, sim
     assert content["notes"] == []
     for name in ("preds_valid", "targs_valid"):
         np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[:, ::-1])
-    with pytest.raises(PredictionError, match="wrong class order: column 0"):
+    with pytest.raises(PredictionError, match=r"targs_valid\.npy: wrong class order"):
         score(arrays, simulated_bench / "ecgs")
     for name in ("preds_valid", "targs_valid"):
         np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[1:, ::-1])
