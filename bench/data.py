@@ -124,7 +124,8 @@ def _read_measurements(path: Path, source: str) -> dict[str, pl.DataFrame]:
         raise TaskError(f"{path}: cannot be read as a table: {str(error).splitlines()[0]}") from error
     if "ecg_id" not in table.columns:
         near = difflib.get_close_matches("ecg_id", table.columns, 1)
-        raise TaskError(f"{path}: no column ecg_id" + f"; did you mean {near[0]}?" * bool(near))
+        hint = f"did you mean {near[0]}?" if near else "give the column with the ids of the ECGs that name"
+        raise TaskError(f"{path}: no column ecg_id; {hint}")
     if table["ecg_id"].dtype.is_integer():
         table = table.with_columns(pl.format(f"{source}:{{}}", "ecg_id").alias("ecg_id"))
     if "provider" not in table.columns:

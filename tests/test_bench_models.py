@@ -443,6 +443,7 @@ def test_measurements_are_given_in_words_where_asked_for(models: Path, simulated
     ("columns", "named"),
     [
         ({"ecg": [1]}, "no column ecg_id; did you mean ecg"),
+        ({"HR__Global": [60.0]}, "no column ecg_id; give the column with the ids"),
         ({"ecg_id": [1, 1], "HR__Global": [60.0, 61.0]}, "has table twice; expected once"),
     ],
 )
