@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ecglm.bench.protocol import Recording
-from ecglm.synth.errors import TaskError
+from ecglm.synth.errors import SourceError, TaskError
 
 if TYPE_CHECKING:
     from ecglm.synth.build.progress import Progress
@@ -81,7 +81,10 @@ class Data:
         from ecglm.synth.build.storing import waveforms_of
         from ecglm.synth.signal_store import StoredWaveforms
 
-        waveforms = waveforms_of(self.source, ecgs_table(self.source), 1, tell)
+        try:
+            waveforms = waveforms_of(self.source, ecgs_table(self.source), 1, tell)
+        except SourceError:  # not one waveform is usable: the file is named with the question that needs it
+            return None
         return waveforms.store if isinstance(waveforms, StoredWaveforms) else None
 
     def recordings(self, ecg_ids: Iterable[str], store: Path | None = None) -> dict[str, Recording]:

@@ -401,7 +401,13 @@ def test_a_model_from_an_installed_package_is_found_by_its_name(
     asker.close()
 
 
-def test_a_damaged_waveform_is_named(ask: Any, models: Path, simulated_bench: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_damaged_waveform_is_named(
+    cached: bool, ask: Any, models: Path, simulated_bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ECGLM_CACHE", raising=False)
+    if cached:
+        monkeypatch.setenv("ECGLM_CACHE", str(tmp_path / "cache"))
     ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
     for path in ecgs.glob("records100/*/*.dat"):
         path.write_bytes(path.read_bytes()[:-2])
