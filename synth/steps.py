@@ -30,7 +30,10 @@ SELECT e.ecg_id, l.step_citations, l.interval_citations, l.step_evidence, l.inte
     CASE WHEN P_Found_Global = 0 THEN 'no P waves are found'
          WHEN P_Found_Global = 1 THEN 'P waves are found' END
     || CASE WHEN QRS_Count_Global < 5 OR RR_Mean_Global IS NULL THEN ''
-            WHEN RR_StdDev_Global <= 0.05 * RR_Mean_Global THEN ', RR intervals regular'
+            WHEN RR_StdDev_Global <= 0.05 * RR_Mean_Global THEN ', RR intervals regular' || CASE
+                WHEN Ectopic_Count_Global > 0 OR extra_beats IS NOT NULL OR e.ecg_id IN (
+                    SELECT ecg_id FROM source_labels WHERE code IN ('PVC', 'PAC', 'PRC(S)', 'BIGU', 'TRIGU'))
+                THEN ' apart from extra beats' ELSE '' END
             WHEN RR_StdDev_Global >= 0.1 * RR_Mean_Global THEN ', RR intervals irregular'
             ELSE ', RR intervals slightly irregular' END AS rhythm_step,
     quantity(QRS_AxisFront_Global, '°') || CASE WHEN QRS_AxisFront_Global BETWEEN -30 AND 90 THEN ', a normal axis'
@@ -61,4 +64,4 @@ SELECT e.ecg_id, l.step_citations, l.interval_citations, l.step_evidence, l.inte
             'no T wave of -0.1 mV or lower in any lead but aVR') END AS st_t_step
 FROM measured_ecgs e LEFT JOIN limits l USING (ecg_id) LEFT JOIN lead_findings w USING (ecg_id)
 """
-"""Needs the tables `measured_ecgs`, `findings` and `lead_findings`."""
+"""Needs the tables `measured_ecgs`, `source_labels`, `findings` and `lead_findings`."""
