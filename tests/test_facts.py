@@ -214,6 +214,7 @@ def made() -> Made:
     made.add("contradicted", certain("LONG"), measured={"PR_Int_Global": 180.0})
     for code in ("SR", "AFIB"):
         made.add(f"pr-in-{code}", rhythm(code), measured={"PR_Int_Global": 230.0, "P_Found_Global": 1.0})
+    made.add("at-limits", measured={"HR__Global": 59.9, "QRS_AxisFront_Global": -30.2})
     made.add("contradicted-twice", certain("TWICE"), measured={"QRS_Dur_Global": 84.0})
     made.add("unsupported", certain("SHORT"), measured={"PR_Int_Global": 180.0})
     made.add("unmeasured", certain("LONG"), measured={})
@@ -301,6 +302,12 @@ def test_a_value_that_misses_two_limits_is_quoted_once_with_the_nearest(made: Ma
     (item,) = made.facts("contradicted-twice")["contradictions"]
     assert item["text"] == "QRS duration 84 ms (limit > 110 ms)"
     assert [e["limit"] for e in item["evidence"]] == ["> 110 ms"]
+
+
+def test_rounding_brings_no_value_to_the_other_side_of_its_limit(made: Made) -> None:
+    facts = made.facts("at-limits")
+    assert facts["rate_step"] == "59.90/min, below 60/min"
+    assert facts["axis_step"] == "-30.20°, left axis deviation"
 
 
 def test_no_pr_interval_is_told_where_no_p_wave_leads_to_qrs(made: Made) -> None:
