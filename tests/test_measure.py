@@ -19,6 +19,7 @@ import pytest
 
 from ecglm.synth.errors import SignalError
 from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION, measure_block
+from ecglm.synth.measure.atrial import p_bounds
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.schema import LEADS
 
@@ -169,6 +170,19 @@ def test_long_pr_intervals_end_at_the_p_wave_and_not_at_the_dip_after_it(hz: int
     assert values["P_Evidence_Global"] > 0.9
     assert values["PR_Int_Global"] == pytest.approx(1000 * (p_before + 0.04 - 0.06), abs=14)
     assert values["P_Amp_II"] > 0
+
+
+@pytest.mark.parametrize("hz", [500, 1000])
+@pytest.mark.parametrize("rise_mv", [-1.0, 0.3, 1.0])
+def test_where_a_steep_t_wave_ends_there_is_no_p_wave(hz: int, rise_mv: float) -> None:
+    ms = np.arange(0, 1120, 1000 / hz)
+    beat = np.zeros((1, 2, len(ms)), np.float32)
+    beat[0, 0] = rise_mv * np.interp(ms, [140, 180], [-1, 0])  # the end of the T wave before, in V5
+    beat[0, 1] = 0.08 * bump(ms / 1000, 0.34, 0.09) + 0.2 * bump(ms / 1000, 0.66, 0.16)  # P and T in II
+    at = [np.array([value * hz // 1000]) for value in (480, 660, 740)]
+    found = p_bounds(beat, ("V5", "II"), *at, np.array([0.66 * hz], np.float32), hz)
+    assert found.peak[0] * 1000 / hz == pytest.approx(340, abs=10)
+    assert found.onset[0] * 1000 / hz == pytest.approx(300, abs=20)
 
 
 def test_an_inverted_p_wave_alone_is_still_found() -> None:
@@ -422,6 +436,12 @@ def test_record_12722_is_measured_without_its_flat_leads(part: Part) -> None:
 @pytest.mark.parametrize(("ecg_id", "rate"), [(191, 31), (2400, 57), (2405, 50)])
 def test_tall_t_waves_are_not_counted_as_beats(part: Part, ecg_id: int, rate: float) -> None:
     assert part.columns["HR__Global"][part.row[ecg_id]] == pytest.approx(rate, abs=2)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("ecg_id", "pr_ms"), [(730, 200), (2136, 162), (12942, 178), (21152, 192), (21331, 180)])
+def test_the_end_of_the_t_wave_in_bundle_branch_block_is_no_p_wave(part: Part, ecg_id: int, pr_ms: float) -> None:
+    assert part.columns["PR_Int_Global"][part.row[ecg_id]] == pytest.approx(pr_ms, abs=12)
 
 
 @pytest.mark.realdata
