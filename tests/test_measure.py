@@ -162,6 +162,19 @@ def test_a_low_first_wave_is_named_by_all_of_its_area() -> None:
     assert values["Q_Amp_V2"] == 0
 
 
+@pytest.mark.parametrize("st", [0.25, 0.3])
+def test_the_only_wave_of_a_complex_is_named_though_it_runs_into_a_raised_st_segment(st: float) -> None:
+    signal = made_ecg(REGULAR, heights={**HEIGHTS, "V3": (0.0, 0.3, 0.0), "V4": (-0.3, 0.0, 0.0)})
+    time = np.arange(5000) / 500
+    raised = sum(np.interp(time - at, [0, 0.015, 0.2, 0.3], [0, st, st, 0]) for at in REGULAR)
+    for lead in ("V3", "V4"):
+        signal[0, :, LEADS.index(lead)] += np.asarray(raised).astype(np.float32)
+    values = measured(signal)
+    assert values["R_Amp_V3"] == pytest.approx(values["QRS_AmpPP_V3"], abs=0.01)
+    assert values["R_Amp_V3"] > 0.3
+    assert values["R_Amp_V4"] == 0, "after a Q wave it is the ST segment"
+
+
 @pytest.mark.parametrize("hz", [100, 500])
 @pytest.mark.parametrize(("p_before", "dip"), [(0.24, 0.0), (0.24, -0.12), (0.43, 0.0)])
 def test_long_pr_intervals_end_at_the_p_wave_and_not_at_the_dip_after_it(hz: int, p_before: float, dip: float) -> None:
