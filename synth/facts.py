@@ -126,13 +126,15 @@ WITH candidates AS (
 refutations AS (
     SELECT ecg_id, code, arg_min(evidence, criterion) AS evidence, arg_min(evidence_text, criterion) AS evidence_text,
            arg_min(citation, criterion) AS citation
-    FROM findings WHERE role = 'defining' AND verdict = 'not_met' GROUP BY ecg_id, code
+    FROM findings SEMI JOIN candidates USING (ecg_id, code)
+    WHERE role = 'defining' AND verdict = 'not_met' GROUP BY ecg_id, code
 ),
 suggestions AS (
     SELECT ecg_id, code, arg_min(evidence, role || criterion) AS suggestion_evidence,
            arg_min(evidence_text, role || criterion) AS suggestion,
            arg_min(citation, role || criterion) AS suggestion_citation
-    FROM findings WHERE NOT labelled AND verdict = 'met' AND suggests AND evidence_text IS NOT NULL
+    FROM findings SEMI JOIN candidates USING (ecg_id, code)
+    WHERE NOT labelled AND verdict = 'met' AND suggests AND evidence_text IS NOT NULL
     GROUP BY ecg_id, code
 )
 SELECT n.*, r.code IS NOT NULL AS refuted, coalesce(s.support = 'met', false) AS suggested,
@@ -201,7 +203,6 @@ _RHYTHM_DOUBTFUL = (
 """Sinus rhythm is stated, but the rate or the report speaks against it."""
 
 _FACTS = f"""
-CREATE TABLE facts AS
 WITH stated AS (
     SELECT ecg_id, {_kind_text("rhythm", "rhythm")}, {_kind_text("diagnostic", "diagnostic")},
            {_kind_text("form", "form")},
@@ -323,14 +324,15 @@ def derive_views(
         LEAD_VALUES,
         LEAD_FINDINGS,
         STEPS,
-        _FACTS,
     ]
-    order = {"facts": "", "lead_values": ", lead_number", "labels": ", label_index", "negatives": ", code"}
+    queries = {
+        "facts": f"SELECT * FROM ({_FACTS}) ORDER BY ecg_index",
+        "lead_values": "SELECT * FROM lead_values ORDER BY ecg_index, lead_number",
+        "labels": "SELECT * FROM labels ORDER BY ecg_index, label_index",
+        "negatives": "SELECT * FROM negatives ORDER BY ecg_index, code",
+    }
     with LockedConnection(tables, setup=setup) as connection:
-        views = {
-            name: _rewritten(connection.select(f"SELECT * FROM {name} ORDER BY ecg_index{then}"))
-            for name, then in order.items()
-        }
+        views = {name: _rewritten(connection.select(sql)) for name, sql in queries.items()}
     return {**views, "findings": tables["findings"]}
 
 

@@ -95,13 +95,14 @@ def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
 def evaluate(connection: LockedConnection, guidelines: GuidelineSet) -> Evaluated:
     """Evaluates every criterion and the value beside each of its limits; arguments as for `decide`."""
     rules = rules_of(guidelines)
-    limits = [limit for _, rule in rules for limit in rule.limits.values()]
+    compared = [limit.value_sql() for _, rule in rules for limit in rule.limits.values()]
+    place_of = {value: place for place, value in enumerate(dict.fromkeys(compared))}
     doubted = {c: g.absence_unsure_when for c, g in sorted(guidelines.by_code.items()) if g.absence_unsure_when}
     columns = [
         "ecg_id",
         "ecg_index",
         *(f"{rule.holds_sql()} AS rule{number}" for number, (_, rule) in enumerate(rules)),
-        *(f"{limit.value_sql()} AS value{number}" for number, limit in enumerate(limits)),
+        *(f"{value} AS value{place}" for value, place in place_of.items()),
         *(f"coalesce(({condition}), false) AS doubt{number}" for number, condition in enumerate(doubted.values())),
     ]
     answer = connection.select(f"SELECT {', '.join(columns)} FROM measured_ecgs ORDER BY ecg_index").combine_chunks()
@@ -110,7 +111,7 @@ def evaluate(connection: LockedConnection, guidelines: GuidelineSet) -> Evaluate
         ecg_id=answer["ecg_id"].combine_chunks(),
         ecg_index=answer["ecg_index"],
         verdicts=_matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], n_ecgs, np.int8),
-        values=_matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], n_ecgs, np.float64),
+        values=_matrix([_doubles(answer[f"value{place_of[value]}"]) for value in compared], n_ecgs, np.float64),
         doubted=tuple(doubted),
         doubts=_matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], n_ecgs, np.bool_),
     )
