@@ -415,7 +415,8 @@ def merge_measurements(ecgs: pa.Table, providers: Sequence[tuple[str, pa.Table]]
         providers: (name, wide table with ecg_id) in order of preference.
         ecg_index: running number of each ECG in its source.
     """
-    ids, known = ecgs["ecg_id"].combine_chunks(), []
+    ids = ecgs["ecg_id"].combine_chunks()
+    known: list[tuple[str, pa.Table, set[str]]] = []
     for provider, table in providers:
         places = pc.index_in(ids, value_set=table["ecg_id"].combine_chunks())
         known.append((provider, table.take(places), set(table.column_names)))
