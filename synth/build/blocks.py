@@ -29,8 +29,7 @@ from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 1820
-"""Large enough that planning the queries of a block is little of its time; PTB-XL makes twelve, all but equal."""
+BLOCK_ECGS = 1536
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
 MEASURED = "measured"
