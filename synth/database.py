@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import duckdb
 import pyarrow as pa
@@ -102,13 +103,7 @@ class LockedConnection:
 
     def check(self, sql: str) -> None:
         """Refuses anything but exactly one SELECT, without running it."""
-        try:
-            statements = self._connection.extract_statements(sql)
-        except duckdb.Error as error:
-            raise QueryError(f"SQL cannot be parsed: {_first_lines(error)}") from error
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            found = ", ".join(str(s.type).removeprefix("StatementType.") for s in statements) or "nothing"
-            raise QueryError(f"exactly one SELECT is allowed, found {found}; write a single SELECT (or WITH … SELECT)")
+        _check(sql)
 
     @contextlib.contextmanager
     def _guarded(self, sql: str) -> Iterator[None]:
@@ -132,6 +127,17 @@ class LockedConnection:
             raise QueryError(_first_lines(error)) from error
         finally:
             timer.cancel()
+
+
+@lru_cache(maxsize=1024)  # a build asks the same of every block
+def _check(sql: str) -> None:
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(f"SQL cannot be parsed: {_first_lines(error)}") from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        found = ", ".join(str(s.type).removeprefix("StatementType.") for s in statements) or "nothing"
+        raise QueryError(f"exactly one SELECT is allowed, found {found}; write a single SELECT (or WITH … SELECT)")
 
 
 def _first_lines(error: BaseException) -> str:

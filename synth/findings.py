@@ -95,13 +95,14 @@ def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
 def evaluate(connection: LockedConnection, guidelines: GuidelineSet) -> Evaluated:
     """Evaluates every criterion and the value beside each of its limits; arguments as for `decide`."""
     rules = rules_of(guidelines)
-    limits = [limit for _, rule in rules for limit in rule.limits.values()]
+    compared = [limit.value_sql() for _, rule in rules for limit in rule.limits.values()]
+    place_of = {value: place for place, value in enumerate(dict.fromkeys(compared))}
     doubted = {c: g.absence_unsure_when for c, g in sorted(guidelines.by_code.items()) if g.absence_unsure_when}
     columns = [
         "ecg_id",
         "ecg_index",
         *(f"{rule.holds_sql()} AS rule{number}" for number, (_, rule) in enumerate(rules)),
-        *(f"{limit.value_sql()} AS value{number}" for number, limit in enumerate(limits)),
+        *(f"{value} AS value{place}" for value, place in place_of.items()),
         *(f"coalesce(({condition}), false) AS doubt{number}" for number, condition in enumerate(doubted.values())),
     ]
     answer = connection.select(f"SELECT {', '.join(columns)} FROM measured_ecgs ORDER BY ecg_index").combine_chunks()
@@ -110,7 +111,7 @@ def evaluate(connection: LockedConnection, guidelines: GuidelineSet) -> Evaluate
         ecg_id=answer["ecg_id"].combine_chunks(),
         ecg_index=answer["ecg_index"],
         verdicts=_matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], n_ecgs, np.int8),
-        values=_matrix([_doubles(answer[f"value{number}"]) for number in range(len(limits))], n_ecgs, np.float64),
+        values=_matrix([_doubles(answer[f"value{place_of[value]}"]) for value in compared], n_ecgs, np.float64),
         doubted=tuple(doubted),
         doubts=_matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], n_ecgs, np.bool_),
     )
@@ -197,7 +198,10 @@ def _rows(
 def evidence_lists(
     rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
 ) -> pa.ListArray:
-    """The values compared and their limits, as lists, for the chosen of (n_ecgs, n_rules)."""
+    """The values compared and their limits, as lists, for the chosen of (n_ecgs, n_rules).
+
+    Texts are dictionaries, which SQL reads two to four times as fast as texts.
+    """
     limits = [limit for _, rule in rules for limit in rule.limits.values()]
     rule_of_limit = np.array([number for number, (_, rule) in enumerate(rules) for _ in rule.limits], np.int64)
     there = ~np.isnan(values.astype(np.float64, copy=False)) & chosen[:, rule_of_limit]
@@ -207,8 +211,8 @@ def evidence_lists(
     which = np.nonzero(there)[1]
     offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
 
-    def of_limits(texts: list[str]) -> pa.Array:
-        return _repeated(texts, which.astype(np.int32)).dictionary_decode()
+    def of_limits(texts: list[str]) -> pa.DictionaryArray:
+        return _repeated(texts, which.astype(np.int32))
 
     fields = {
         "name": of_limits([limit.measured or limit.words or "" for limit in limits]),
@@ -216,7 +220,7 @@ def evidence_lists(
         "unit": of_limits([limit.unit for limit in limits]),
         "limit": of_limits([limit.text for limit in limits]),
     }
-    struct = pa.StructArray.from_arrays([fields[field.name] for field in EVIDENCE], fields=list(EVIDENCE))
+    struct = pa.StructArray.from_arrays([fields[name] for name in EVIDENCE.names], names=EVIDENCE.names)
     return pa.ListArray.from_arrays(pa.array(offsets), struct)
 
 

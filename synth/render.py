@@ -126,7 +126,8 @@ def _with_ecg_ids(template: Template, rows: pa.Table) -> pa.Table:
     if "ecg_id" not in rows.column_names:
         raise RenderError(f"template {template.id}: the SELECT returns neither ecg_id nor ecg_ids")
     ids = _whole(rows["ecg_id"]).cast(pa.string())
-    return rows.append_column("ecg_ids", pa.ListArray.from_arrays(pa.array(range(len(ids) + 1), pa.int32()), ids))
+    offsets = pa.array(np.arange(len(ids) + 1, dtype=np.int32))
+    return rows.append_column("ecg_ids", pa.ListArray.from_arrays(offsets, ids))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -122,7 +122,7 @@ def wording_problems(alternative: str) -> list[str]:
     problems = list(_unsafe(tree))
     if not problems:
         try:
-            environment().from_string(alternative)
+            environment().from_string(tree)
         except (jinja2.TemplateError, SyntaxError, RecursionError) as error:
             problems.append(f"cannot be compiled: {error}")
     return problems

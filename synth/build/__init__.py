@@ -141,28 +141,28 @@ def _build_locked(
     previous = previous_corpus(out) if config.resume != "never" else None
     root = source_root(config, work, tell)
     prepare_work(work, stamp, config.out, config.resume)
-    with _timed(timings, "source"):
-        source = open_source(config, root)
-        source_files = write_source(work, source, config, previous, tell)
-        waveforms: Waveforms = waveform_files(source)
-        measures = MEASURED in source_files.providers and source_files.taken_over is None
-        if measures and config.folder is not None:
-            waveforms = waveforms_of(source, ecgs_table(source), config.workers, tell)
-        pa.default_memory_pool().release_unused()  # or Arrow keeps it as long as the build runs
-    stage = work / "stage"
-    stage.mkdir(exist_ok=True)
-    job = BlockJob(
-        work=work,
-        source=source.name,
-        waveforms=waveforms,
-        guidelines=config.guidelines,
-        providers=source_files.providers,
-        taken_over=source_files.taken_over is not None,
-        ecgqa="ecgqa" in config.families,
-    )
-    ranges = block_ranges(source_files.n_ecgs)
-    selected = [template for template in templates if template.header.family in config.families]
     with workers(config.workers, forget) as run:
+        with _timed(timings, "source"):
+            source = open_source(config, root)
+            source_files = write_source(work, source, config, previous, tell)
+            waveforms: Waveforms = waveform_files(source)
+            measures = MEASURED in source_files.providers and source_files.taken_over is None
+            if measures and config.folder is not None:
+                waveforms = waveforms_of(source, ecgs_table(source), config.workers, tell)
+            pa.default_memory_pool().release_unused()  # or Arrow keeps it as long as the build runs
+        stage = work / "stage"
+        stage.mkdir(exist_ok=True)
+        job = BlockJob(
+            work=work,
+            source=source.name,
+            waveforms=waveforms,
+            guidelines=config.guidelines,
+            providers=source_files.providers,
+            taken_over=source_files.taken_over is not None,
+            ecgqa="ecgqa" in config.families,
+        )
+        ranges = block_ranges(source_files.n_ecgs)
+        selected = [template for template in templates if template.header.family in config.families]
         with _timed(timings, "measure and join"):
             tasks = [(job, *each) for each in ranges if block_done(work, each[0]) is None]
             run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))

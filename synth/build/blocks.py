@@ -87,6 +87,10 @@ def block_done(work: Path, number: int) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+_UNASKED: list[pa.Table] = []
+"""The empty view `ecgqa`, once it was made."""
+
+
 @cache
 def guidelines_of_worker(folder: Path | None) -> GuidelineSet:
     """The guidelines, read once by each process of a build."""
@@ -120,13 +124,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     write_arrow(folder / "decided.arrow", decided.findings)
     pa.default_memory_pool().release_unused()  # or Arrow keeps it while DuckDB needs as much again
     views = derive_views(merged, labels, guidelines_of_worker(job.guidelines), decided)
-    asked = slice(None) if job.ecgqa else slice(0, 0)
-    listed = job.work / ECGQA_LISTS
-    views["ecgqa"] = derive_ecgqa(
-        {name: views[name][asked] for name in ("facts", "labels", "findings")},
-        guidelines_of_worker(job.guidelines),
-        read_arrow(listed) if listed.is_file() else None,
-    )
+    views["ecgqa"] = _ecgqa(job, views)
     digests = {name: write_arrow(folder / f"{name}.arrow", table) for name, table in views.items()}
     write_arrow(folder / "ecgs.arrow", ecgs)
     write_arrow(folder / "source_labels.arrow", labels)
@@ -144,6 +142,16 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     }
     write_json(folder / "block.json", note)
     return note
+
+
+def _ecgqa(job: BlockJob, views: Mapping[str, pa.Table]) -> pa.Table:
+    guidelines, listed = guidelines_of_worker(job.guidelines), job.work / ECGQA_LISTS
+    lists = read_arrow(listed) if listed.is_file() else None
+    if job.ecgqa:
+        return derive_ecgqa(views, guidelines, lists)
+    if not _UNASKED:
+        _UNASKED.append(derive_ecgqa({name: view[:0] for name, view in views.items()}, guidelines, lists))
+    return _UNASKED[0]
 
 
 def _rows_of(table: pa.Table, ecgs: pa.Table) -> pa.Table:

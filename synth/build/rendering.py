@@ -24,6 +24,7 @@ from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, 
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
 from ecglm.synth.gate import DOUBTS
+from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, Template
@@ -43,6 +44,8 @@ class RenderJob:
     template: Template
     n_blocks: int
     key: str
+    left_out: frozenset[str]
+    """Columns of views that no template of the build names."""
 
 
 def render_all(
@@ -64,7 +67,7 @@ def render_all(
     n_blocks = len(list((work / "blocks").iterdir()))
     done: dict[str, dict[str, Any]] = {}
     jobs: list[RenderJob] = []
-    reused = 0
+    reused, left_out = 0, _unnamed(templates)
     earlier = {entry["template_id"]: entry for entry in previous.manifest["templates"]} if previous else {}
     for template in templates:
         key = _render_key(template, digests, source)
@@ -75,13 +78,22 @@ def render_all(
             done[template.id] = _reuse(work, out, earlier[template.id])
             reused += 1
         else:
-            jobs.append(RenderJob(work, source, template, n_blocks, key))
+            jobs.append(RenderJob(work, source, template, n_blocks, key, left_out))
     total, first = len(templates), len(templates) - len(jobs)
     tasks = [*beside, *((render_template, job) for job in jobs)]
     results = run(_call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))
     for job, note in zip(jobs, results[len(beside) :], strict=True):
         done[job.template.id] = note
     return done, reused
+
+
+def _unnamed(templates: Sequence[Template]) -> frozenset[str]:
+    """Measurements that no template names: planning a query over hundreds of columns takes longer than running it."""
+    words = {word.lower() for template in templates for word in _WORD.findall(template.text)}
+    if "columns" in words:  # COLUMNS('…') names columns by a pattern
+        return frozenset()
+    columns = [prefix + name for name in measurements() for prefix in ("", "previous_")]
+    return frozenset(name for name in columns if name.lower() not in words)
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -118,13 +130,14 @@ def _reuse(work: Path, out: Path, entry: dict[str, Any]) -> dict[str, Any]:
 class _Group:
     """The views of some blocks, memory-mapped and connected."""
 
-    def __init__(self, work: Path, blocks: range) -> None:
+    def __init__(self, work: Path, blocks: range, left_out: frozenset[str]) -> None:
         self._mapped: list[mmap.mmap] = []
         knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
         views = {
             name: pa.concat_tables(self._read(block_folder(work, number) / f"{name}.arrow") for number in blocks)
             for name in ECG_VIEWS
         }
+        views = {name: view.select([c for c in view.column_names if c not in left_out]) for name, view in views.items()}
         self.connection = LockedConnection({**views, **knowledge}, setup=[DOUBTS], memory_limit="512MB")
 
     def _read(self, path: Path) -> pa.Table:
@@ -139,9 +152,9 @@ class _Group:
 
 
 @lru_cache(maxsize=64)
-def _group(work: Path, blocks: range) -> _Group:
+def _group(work: Path, blocks: range, left_out: frozenset[str]) -> _Group:
     """Kept open for the next template this process renders."""
-    return _Group(work, blocks)
+    return _Group(work, blocks, left_out)
 
 
 def forget() -> None:
@@ -170,7 +183,7 @@ def render_template(job: RenderJob) -> dict[str, Any]:
         writer = stack.enter_context(_PairWriter(work / "stage", template.id))
         rejected = stack.enter_context(ParquetFile(rejected_path, REJECTED))
         for group in groups:
-            views = _group(work, group)
+            views = _group(work, group, job.left_out)
             for part in render_block(template, views.connection, register, job.source):
                 writer.write(part.pairs)
                 rejected.write(part.rejected)

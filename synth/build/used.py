@@ -21,9 +21,9 @@ def used_values(ecgs: pa.Table, providers: Sequence[tuple[str, pa.Table]]) -> di
     used: dict[str, pa.ListArray] = {}
     for provider, table in providers:
         place = pc.index_in(table["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks()).to_numpy()
-        gives = np.zeros((table.num_rows, len(names)), dtype=bool)
+        gives, known = np.zeros((table.num_rows, len(names)), dtype=bool), set(table.column_names)
         for number, measurement in enumerate(measurements().values()):
-            for column in columns_of(provider, measurement, table.column_names):
+            for column in columns_of(provider, measurement, known):
                 gives[:, number] |= table[column].is_valid().to_numpy()
         gives &= ~taken[place]
         taken[place] |= gives

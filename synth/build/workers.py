@@ -29,6 +29,10 @@ def _ctrl_c_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _nothing() -> None:
+    """A task that only starts a worker."""
+
+
 def _start_worker(forget: Callable[[], None]) -> None:
     atexit.register(forget)
     parent = multiprocessing.parent_process()
@@ -68,6 +72,9 @@ def workers(count: int, forget: Callable[[], None]) -> Iterator[RunTasks]:
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(forget,))
+    with _ctrl_c_later():
+        for _ in range(count):  # they import what they need while the first tasks are still being made
+            pool.submit(_nothing)
 
     def run(function: Callable[..., Any], tasks: list[tuple[Any, ...]], done: Callable[[int], None]) -> list[Any]:
         with _ctrl_c_later():
