@@ -18,9 +18,11 @@ from ecglm.bench.task import LoadedTask, StatementsTask
 from ecglm.synth.errors import PredictionError, TaskError
 
 Array = NDArray[Any]
+Bools = NDArray[np.bool_]
 
 NO_PATIENTS = "intervals not available: whose records these are is not known; give --ptbxl DIR, or patients.npy"
 NO_THRESHOLDS = "F1 not available: thresholds must come from fold 9; add preds_valid.npy and targs_valid.npy"
+UNCHECKED = "unchecked: order of classes, records and labels (version of the dataset); --ptbxl DIR makes it checked"
 ASSUMED = "classes.npy is missing: columns are taken to be the task's classes in alphabetical order, unchecked"
 
 
@@ -42,13 +44,14 @@ def score_arrays(folder: Path, loaded: LoadedTask, data: Data, settings: Setting
     _check_scores(folder / "preds.npy", preds)
     labels = _labels(folder / "targs.npy", targs)
     names, notes = _classes(folder, preds.shape[1], task, data)
-    patients, records = _patients(folder, labels, names, loaded, data)
+    truth = None if data.ptbxl is None else build_questions(loaded, data, ask="list").truth
+    patients, records = _patients(folder, labels, names, task, truth)
     bootstrap = PatientBootstrap(
         np.arange(len(labels)) if patients is None else patients,
         n_resamples=0 if patients is None else settings.n_resamples,
         seed=settings.seed,
     )
-    thresholds = _thresholds(folder, preds.shape[1])
+    thresholds = _thresholds(folder, names, task, truth)
     scored = score_multilabel(
         labels, classes=names, bootstrap=bootstrap, scores=preds, thresholds=thresholds, level=settings.level
     )
@@ -74,7 +77,7 @@ def score_arrays(folder: Path, loaded: LoadedTask, data: Data, settings: Setting
         "constant": dict(scored.constant),
         "labels": dict(scored.labels),
         "unavailable": unavailable,
-        "notes": [*notes, *([NO_PATIENTS] if patients is None else [])],
+        "notes": [*notes, *([UNCHECKED] if truth is None else []), *([NO_PATIENTS] if patients is None else [])],
         "per_class": content["per_class"],
     }
 
@@ -118,7 +121,7 @@ def _check_scores(path: Path, scores: Array) -> None:
             )
 
 
-def _labels(path: Path, targets: Array) -> NDArray[np.bool_]:
+def _labels(path: Path, targets: Array) -> Bools:
     odd = ~np.isin(targets, (0, 1))
     if odd.any():
         row, column = (int(place) for place in np.argwhere(odd)[0])
@@ -172,38 +175,40 @@ def _classes(folder: Path, n_classes: int, task: StatementsTask, data: Data) -> 
 
 
 def _patients(
-    folder: Path, labels: NDArray[np.bool_], names: tuple[str, ...], loaded: LoadedTask, data: Data
+    folder: Path, labels: Bools, names: tuple[str, ...], task: StatementsTask, truth: pl.DataFrame | None
 ) -> tuple[Array | None, str]:
     """Whose records these are, and which: checked against PTB-XL where it is at hand."""
-    if data.ptbxl is None:
-        path = folder / "patients.npy"
-        if not path.exists():
-            return None, "unknown"
-        patients = _load(path)
-        if patients.shape != (len(labels),):
-            raise PredictionError(
-                f"{path}: shape {patients.shape}; expected one patient for each of {len(labels)} records"
-            )
-        return patients, "unknown"
-    task = loaded.task
-    assert isinstance(task, StatementsTask)  # noqa: S101 - checked before
-    questions = build_questions(loaded, data, ask="list")
-    ecgs = questions.truth.filter(pl.col("role") == "test")
+    if truth is not None:
+        ecgs = truth.filter(pl.col("role") == "test")
+        rows, records = _held_against(ecgs, folder / "targs.npy", labels, names, task)
+        return ecgs["patient_id"].to_numpy()[rows], records
+    path = folder / "patients.npy"
+    if not path.exists():
+        return None, "unknown"
+    patients = _load(path)
+    if patients.shape != (len(labels),):
+        raise PredictionError(f"{path}: shape {patients.shape}; expected one patient for each of {len(labels)} records")
+    return patients, "unknown"
+
+
+def _held_against(
+    ecgs: pl.DataFrame, path: Path, labels: Bools, names: tuple[str, ...], task: StatementsTask
+) -> tuple[Bools, str]:
+    """Which of these ECGs the records are: all, or those with a label of the task; every label must agree."""
     truth = target_matrix(ecgs, list(names), task.label_rules[0])
-    labelled = truth.any(1)
+    labelled: Bools = np.asarray(truth.any(1))
     for records, rows in (("whole", np.ones_like(labelled)), ("labelled", labelled)):
         if rows.sum() == len(labels):
-            _check_targets(folder / "targs.npy", labels, truth[rows], names, records)
-            return ecgs["patient_id"].to_numpy()[rows], records
+            _check_targets(path, labels, truth[rows], names, records)
+            return rows, records
+    folds = ", ".join(map(str, ecgs["strat_fold"].unique().sort()))
     raise PredictionError(
-        f"{folder / 'targs.npy'}: {len(labels)} records; fold {', '.join(map(str, task.test_folds))} of this PTB-XL has"
-        f" {len(truth)}, {int(labelled.sum())} of them with a label of the task; predict exactly these, in order of id"
+        f"{path}: {len(labels)} records; fold {folds} of this PTB-XL has {len(truth)}, {int(labelled.sum())} of them"
+        " with a label of the task; predict exactly these, in order of id, on this version of the dataset"
     )
 
 
-def _check_targets(
-    path: Path, labels: NDArray[np.bool_], truth: NDArray[np.bool_], names: tuple[str, ...], records: str
-) -> None:
+def _check_targets(path: Path, labels: Bools, truth: Bools, names: tuple[str, ...], records: str) -> None:
     wrong = (labels != truth).sum(0)
     if not wrong.any():
         return
@@ -221,15 +226,20 @@ def _check_targets(
     )
 
 
-def _thresholds(folder: Path, n_classes: int) -> NDArray[np.float64] | None:
+def _thresholds(
+    folder: Path, names: tuple[str, ...], task: StatementsTask, truth: pl.DataFrame | None
+) -> NDArray[np.float64] | None:
     preds, targs = folder / "preds_valid.npy", folder / "targs_valid.npy"
     if not preds.exists() and not targs.exists():
         return None
     scores, targets = _matrix(preds), _matrix(targs)
-    if scores.shape != targets.shape or scores.shape[1] != n_classes:
+    if scores.shape != targets.shape or scores.shape[1] != len(names):
         raise PredictionError(
             f"{folder}: preds_valid.npy is {scores.shape}, targs_valid.npy {targets.shape}; expected"
-            f" the same shape with {n_classes} columns"
+            f" the same shape with {len(names)} columns"
         )
     _check_scores(preds, scores)
-    return best_thresholds(_labels(targs, targets), scores)
+    labels = _labels(targs, targets)
+    if truth is not None:
+        _held_against(truth.filter(pl.col("role") == "threshold"), targs, labels, names, task)
+    return best_thresholds(labels, scores)

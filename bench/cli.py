@@ -315,7 +315,9 @@ def compare_command(
     from ecglm.bench.comparison import compare_runs
     from ecglm.bench.tables import comparison_text
 
-    content = compare_runs(first, second, _settings(resamples, seed, track, scoring))
+    settings = _settings(resamples, seed, track, scoring)
+    with progress_bar() as progress:
+        content = compare_runs(first, second, settings, progress)
     print_json(content) if as_json else print(comparison_text(content))
 
 
@@ -332,7 +334,9 @@ def leaderboard_command(
     from ecglm.bench.comparison import leaderboard
     from ecglm.bench.tables import leaderboard_text
 
-    content = leaderboard(runs, _settings(resamples, seed, track, scoring))
+    settings = _settings(resamples, seed, track, scoring)
+    with progress_bar() as progress:
+        content = leaderboard(runs, settings, progress)
     print_json(content) if as_json else print(leaderboard_text(content))
 
 

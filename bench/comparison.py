@@ -9,12 +9,14 @@ from typing import Any
 
 from ecglm.bench.metrics import compare, holm, indistinguishable_groups, mcnemar
 from ecglm.bench.questions import Scored
-from ecglm.bench.runs import read_run, scored_tasks
+from ecglm.bench.run_folder import read_run
+from ecglm.bench.runs import scored_tasks
 from ecglm.bench.scoring import Settings
+from ecglm.synth.build.progress import Progress
 from ecglm.synth.errors import RunError
 
 
-def compare_runs(first: Path, second: Path, settings: Settings) -> dict[str, Any]:
+def compare_runs(first: Path, second: Path, settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
     """Every task that both runs have: difference with interval, p of the paired bootstrap, Holm over tasks, McNemar.
 
     Raises:
@@ -29,7 +31,7 @@ def compare_runs(first: Path, second: Path, settings: Settings) -> dict[str, Any
         )
     for task in common:
         _same_questions(task, [first, second], about)
-    scored = [scored_tasks(first, settings), scored_tasks(second, settings)]
+    scored = _scored([first, second], settings, progress)
     tasks = {task: _compare(task, scored[0][task], scored[1][task], first, second, settings) for task in common}
     adjusted = holm([1.0 if each["p_value"] is None else each["p_value"] for each in tasks.values()])
     for each, p_value in zip(tasks.values(), adjusted, strict=True):
@@ -41,6 +43,17 @@ def compare_runs(first: Path, second: Path, settings: Settings) -> dict[str, Any
         "settings": {"n_resamples": settings.n_resamples, "seed": settings.seed, "level": settings.level},
         "tasks": tasks,
     }
+
+
+def _scored(folders: Sequence[Path], settings: Settings, progress: Progress | None) -> list[dict[str, Scored]]:
+    """The scores of every task of each run, which takes nearly all of the time."""
+    tell = progress or (lambda stage, done, of: None)
+    scored = []
+    for number, folder in enumerate(folders):
+        tell("scoring runs", number, len(folders))
+        scored.append(scored_tasks(folder, settings))
+    tell("scoring runs", len(folders), len(folders))
+    return scored
 
 
 def _same_questions(task: str, folders: Sequence[Path], abouts: Sequence[dict[str, Any]]) -> None:
@@ -96,7 +109,7 @@ def _compare(
     )
 
 
-def leaderboard(folders: Sequence[Path], settings: Settings) -> dict[str, Any]:
+def leaderboard(folders: Sequence[Path], settings: Settings, progress: Progress | None = None) -> dict[str, Any]:
     """For every task, the runs that have it, best first, and groups that cannot be told apart.
 
     Raises:
@@ -106,7 +119,7 @@ def leaderboard(folders: Sequence[Path], settings: Settings) -> dict[str, Any]:
         raise RunError("the same run is named twice; name each once")
     abouts = {folder: read_run(folder) for folder in folders}
     names = _names(abouts)
-    scored = {folder: scored_tasks(folder, settings) for folder in folders}
+    scored = dict(zip(folders, _scored(folders, settings, progress), strict=True))
     tasks = list(dict.fromkeys(task for about in abouts.values() for task in about["tasks"]))
     return {
         "settings": {"n_resamples": settings.n_resamples, "seed": settings.seed, "level": settings.level},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ecglm.bench.protocol import Recording
-from ecglm.synth.errors import TaskError
+from ecglm.synth.errors import SourceError, TaskError
 
 if TYPE_CHECKING:
     from ecglm.synth.build.progress import Progress
@@ -81,7 +81,10 @@ class Data:
         from ecglm.synth.build.storing import waveforms_of
         from ecglm.synth.signal_store import StoredWaveforms
 
-        waveforms = waveforms_of(self.source, ecgs_table(self.source), 1, tell)
+        try:
+            waveforms = waveforms_of(self.source, ecgs_table(self.source), 1, tell)
+        except SourceError:  # not one waveform is usable: the file is named with the question that needs it
+            return None
         return waveforms.store if isinstance(waveforms, StoredWaveforms) else None
 
     def recordings(self, ecg_ids: Iterable[str], store: Path | None = None) -> dict[str, Recording]:
@@ -124,7 +127,8 @@ def _read_measurements(path: Path, source: str) -> dict[str, pl.DataFrame]:
         raise TaskError(f"{path}: cannot be read as a table: {str(error).splitlines()[0]}") from error
     if "ecg_id" not in table.columns:
         near = difflib.get_close_matches("ecg_id", table.columns, 1)
-        raise TaskError(f"{path}: no column ecg_id" + f"; did you mean {near[0]}?" * bool(near))
+        hint = f"did you mean {near[0]}?" if near else "give the column with the ids of the ECGs that name"
+        raise TaskError(f"{path}: no column ecg_id; {hint}")
     if table["ecg_id"].dtype.is_integer():
         table = table.with_columns(pl.format(f"{source}:{{}}", "ecg_id").alias("ecg_id"))
     if "provider" not in table.columns:

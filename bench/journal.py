@@ -62,10 +62,6 @@ class Journal:
         os.fsync(self._file)
         os.close(self._file)
 
-    def table(self, keys: Mapping[str, str]) -> pl.DataFrame:
-        """The answers to these questions (question id → key), schema ANSWERS."""
-        return answer_table(self.rows, keys)
-
 
 Row = tuple[str, str | None, int | None, list[float] | None, float, str | None]
 """status, text, n_chars, scores, latency_s, detail."""

@@ -1,17 +1,8 @@
-"""Runs: a folder that holds what was asked, every answer, and the scores; killed, it goes on where it stopped.
-
-run.json         what was run: model, tasks, data, versions; status "asking" or "done"
-tasks/<task>/    the task's file, its questions and the truth, so that scoring needs no data
-journal.jsonl    every answer the moment it was given
-answers.parquet  one row per question, with the answer as read
-scores.json      the scores
-model.log        what the model printed
-"""
+"""Runs: a model is asked the questions of some tasks and scored; killed, a run goes on where it stopped."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import platform
 import time
@@ -27,17 +18,30 @@ import xxhash
 from ecglm.bench.adapters import Asker, open_model
 from ecglm.bench.asking import Limits, ask_all, batched
 from ecglm.bench.data import Data
-from ecglm.bench.journal import NAME, Journal, answer_table, read_journal
+from ecglm.bench.journal import NAME, Journal
 from ecglm.bench.kinds import build_questions
 from ecglm.bench.protocol import Item
 from ecglm.bench.questions import Questions, Scored, fingerprint_of, prompt_hashes
+from ecglm.bench.run_folder import (
+    ANSWERS,
+    FORMAT,
+    RUN,
+    SCORES,
+    load_questions,
+    load_raw,
+    locked,
+    read_json,
+    read_run,
+    replace,
+    write_json,
+    write_keys,
+    write_run,
+)
 from ecglm.bench.scoring import Settings, failures, leakage, score_task
 from ecglm.bench.task import LoadedTask, StatementsTask, find_tasks
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.errors import ModelError, RunError, TaskError
 
-FORMAT = 1
-RUN, SCORES, ANSWERS, KEYS, TASKS = "run.json", "scores.json", "answers.parquet", "keys.parquet", "tasks"
 _LIBRARIES = ("ecglm", "numpy", "polars", "pyarrow", "scikit-learn", "scipy", "wfdb", "xxhash")
 
 
@@ -91,19 +95,19 @@ def run(config: RunConfig, progress: Progress | None = None) -> RunResult:
     started = time.perf_counter()
     loaded = find_tasks(config.tasks, config.task_folders)
     data = Data(config.ptbxl, config.ecgqa, config.measurements, config.sampling_hz, config.with_measurements)
-    with _locked(config.out):
+    with locked(config.out):
         asker = open_model(config.model, config.options, log=config.out / "model.log", timeout_s=config.timeout_s)
         with contextlib.closing(asker):
             questions = _build(loaded, data, config, asker)
             asker.prepare(questions)
             about = _about(config, data, questions, asker)
             _check_same_model(config.out, about)
-            _save(config.out, questions, about)
+            write_run(config.out, questions, about)
             asked, reused, model_seconds = _ask(config, data, questions, asker, tell)
         scores = _score_folder(config.out, config.settings, tell)
     seconds = time.perf_counter() - started
     about |= {"status": "done", "seconds": round(seconds, 3), "model_seconds": round(model_seconds, 3)}
-    _write_json(config.out / RUN, about)
+    write_json(config.out / RUN, about)
     return RunResult(config.out, scores, asked, reused, seconds, model_seconds)
 
 
@@ -191,7 +195,7 @@ def _check_same_model(out: Path, about: Mapping[str, Any]) -> None:
     """A folder holds the answers of one model; keys alone would keep them apart, but scores would not say so."""
     if not (out / RUN).is_file():
         return
-    before = _read_json(out / RUN)
+    before = read_json(out / RUN)
     for name in ("name", "spec", "options", "fingerprint"):
         if before.get("model", {}).get(name) != about["model"][name]:
             raise RunError(
@@ -204,19 +208,6 @@ def _check_same_model(out: Path, about: Mapping[str, Any]) -> None:
         )
 
 
-def _save(out: Path, questions: Sequence[Questions], about: Mapping[str, Any]) -> None:
-    import shutil
-
-    for each in questions:
-        each.save(out / TASKS / each.id)
-    for folder in (out / TASKS).iterdir():
-        if folder.name not in about["tasks"]:
-            shutil.rmtree(folder)
-    for name in (SCORES, ANSWERS):
-        (out / name).unlink(missing_ok=True)
-    _write_json(out / RUN, about)
-
-
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +218,7 @@ def _ask(
     asked = pl.concat([each.asked for each in questions]).unique("question_id", keep="first", maintain_order=True)
     asked = by_ecg(asked)
     keys = _keys(asked, data, asker, config.options)
-    _write_keys(config.out, keys)
+    write_keys(config.out, keys)
     journal = Journal(config.out / NAME)
     limits = Limits(config.max_failures)
     store = data.signal_store(tell) if asker.about.reads_signals else None
@@ -303,47 +294,7 @@ def _items(asked: pl.DataFrame, data: Data, store: Path | None) -> Iterator[Item
             yield Item(question_id, pair, question, tuple(options), multiple, tuple(codes), unit)
 
 
-def _write_keys(out: Path, keys: Mapping[str, str]) -> None:
-    table = pl.DataFrame({"question_id": list(keys), "key": list(keys.values())})
-    _replace(out / KEYS, lambda path: table.write_parquet(path))
-
-
 # --- scoring ----------------------------------------------------------------------------------------------------------
-
-
-def load_questions(out: Path) -> list[Questions]:
-    """The tasks of a run, in the order they were named.
-
-    Raises:
-        RunError: the folder is no run, or is damaged.
-    """
-    about = read_run(out)
-    return [Questions.load(out / TASKS / task) for task in about["tasks"]]
-
-
-def read_run(out: Path) -> dict[str, Any]:
-    """The run.json of a run.
-
-    Raises:
-        RunError: the folder is no run, or of a newer version.
-    """
-    if not (out / RUN).is_file():
-        raise RunError(f"{out}: no run is here (no {RUN}); make one with `bench run --out {out}`")
-    about = _read_json(out / RUN)
-    if about.get("format") != FORMAT:
-        raise RunError(
-            f"{out / RUN}: format {about.get('format')}, this version reads {FORMAT}; run again with this one"
-        )
-    return about
-
-
-def load_raw(out: Path) -> pl.DataFrame:
-    """The raw answers of a run, from its journal."""
-    try:
-        table = pl.read_parquet(out / KEYS)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{out / KEYS}: cannot be read ({error}); run the same command again") from error
-    return answer_table(read_journal(out / NAME), dict(table.select("question_id", "key").iter_rows()))
 
 
 def score_run(out: Path, settings: Settings | None = None, progress: Progress | None = None) -> dict[str, Any]:
@@ -353,7 +304,7 @@ def score_run(out: Path, settings: Settings | None = None, progress: Progress | 
         RunError: the folder is no run, or some questions have not been asked yet.
     """
     read_run(out)
-    with _locked(out):
+    with locked(out):
         return _score_folder(out, settings or Settings(), progress or (lambda stage, done, of: None))
 
 
@@ -390,8 +341,8 @@ def _score_folder(out: Path, settings: Settings, tell: Progress) -> dict[str, An
         tables.append(answers.with_columns(pl.lit(each.id).alias("task")))
     tell("scoring", len(questions), len(questions))
     table = _answers(pl.concat(tables).filter(pl.col("status").is_not_null()))
-    _replace(out / ANSWERS, lambda path: table.write_parquet(path))
-    _write_json(out / SCORES, scores)
+    replace(out / ANSWERS, lambda path: table.write_parquet(path))
+    write_json(out / SCORES, scores)
     return scores
 
 
@@ -424,64 +375,3 @@ def _answers(table: pl.DataFrame) -> pl.DataFrame:
         "latency_s",
         "detail",
     )
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: is a file; choose another --out")
-    if (
-        out.is_dir()
-        and any(path.name not in (".lock", "model.log") for path in out.iterdir())
-        and not (out / RUN).exists()
-    ):
-        raise RunError(f"{out}: holds files that are no run; choose an empty or new folder for --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise RunError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"{out}: another process is writing here; wait for it or choose another --out") from error
-        try:
-            yield
-        finally:
-            if not (out / RUN).exists():
-                _leave_nothing(out)
-
-
-def _leave_nothing(out: Path) -> None:
-    """Removes a folder in which no run came to be; what a model printed is kept."""
-    log = out / "model.log"
-    if log.exists() and not log.stat().st_size:
-        log.unlink()
-    if not log.exists():
-        (out / ".lock").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            out.rmdir()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); run again into another folder") from error
-    return content
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def _replace(path: Path, write: Any) -> None:
-    """A file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    partial.replace(path)

@@ -133,11 +133,6 @@ def score_task(questions: Questions, raw: pl.DataFrame, settings: Settings) -> t
     return score(questions, answers, settings), answers
 
 
-def empty_answers() -> pl.DataFrame:
-    """No answer at all."""
-    return pl.DataFrame(schema=ANSWERS)
-
-
 def nan_resamples(settings: Settings) -> NDArray[np.float64]:
     """Resamples of something that is undefined."""
     return np.full(settings.n_resamples, np.nan)

@@ -67,11 +67,13 @@ class _Task(Strict):
     @classmethod
     def _known_metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         known = METRICS[get_args(cls.model_fields["kind"].annotation)[0]]
+        told = []
         for name in metrics:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]}?" if near else ";"
-                raise ValueError(f"unknown metric {name!r}{hint} known: {', '.join(known)}")
+                told.append(f"unknown metric {name!r}" + (f", did you mean {near[0]}?" if near else ""))
+        if told:
+            raise ValueError(f"{'; '.join(told)}; known: {', '.join(known)}")
         return metrics
 
     @model_validator(mode="after")
@@ -189,7 +191,8 @@ class NumbersTask(_Task):
         for reading in self.readings:
             if reading.name not in measurements():
                 near = difflib.get_close_matches(reading.name, list(measurements()), 1)
-                raise ValueError(f"readings: unknown measurement {reading.name!r}" + f", near {near[0]}" * bool(near))
+                hint = f"did you mean {near[0]}?" if near else "known: the columns in docs/measurements.md"
+                raise ValueError(f"readings: unknown measurement {reading.name!r}; {hint}")
         return self
 
 

@@ -76,10 +76,18 @@ CREATE TABLE contradictions AS
 SELECT ecg_id, code, and_join(list(evidence_text ORDER BY role, criterion)) AS contradiction,
        array_to_string(list_sort(list(DISTINCT citation)), '; ') AS contradiction_citation,
        flatten(list(evidence ORDER BY role, criterion)) AS contradiction_evidence
-FROM (SELECT *, bool_or(role = 'defining') OVER (PARTITION BY ecg_id, code) AS some_defining FROM findings
-      WHERE labelled AND verdict = 'not_met' AND evidence_text IS NOT NULL)
+FROM (
+    SELECT * FROM (
+        SELECT *, bool_or(role = 'defining') OVER (PARTITION BY ecg_id, code) AS some_defining,
+            abs(evidence[1].value - try_cast(regexp_extract(evidence[1].limit, '-?[0-9.]+') AS DOUBLE)) AS missed_by
+        FROM findings WHERE labelled AND verdict = 'not_met' AND evidence_text IS NOT NULL
+    )
+    WHERE role = 'defining' OR NOT some_defining
+    -- one value that misses several limits is quoted once, with the nearest
+    QUALIFY len(evidence) <> 1 OR row_number() OVER (
+        PARTITION BY ecg_id, code, len(evidence), evidence[1].name, evidence[1].value ORDER BY missed_by, criterion) = 1
+)
 SEMI JOIN (FROM support WHERE support = 'contradicted') USING (ecg_id, code)
-WHERE role = 'defining' OR NOT some_defining
 GROUP BY ecg_id, code
 """
 
@@ -283,6 +291,11 @@ def derive_views(
         guidelines: those of `decided`.
         decided: what `decide_ecgs` gives.
     """
+    unrelated = pc.is_in(
+        measured_ecgs["ecg_id"], value_set=labels.filter(pc.is_in(labels["code"], pa.array(_WITHOUT_PR)))["ecg_id"]
+    )
+    measured_ecgs = _without_p_waves(measured_ecgs, unrelated)
+    assessed = _without_p_rules(decided.assessed, guidelines, measured_ecgs["ecg_id"].filter(unrelated))
     label_index = pa.array(range(labels.num_rows), pa.int64())
     with LockedConnection({"merged": measured_ecgs}) as connection:
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
@@ -291,7 +304,7 @@ def derive_views(
         "merged": measured_ecgs,
         "annotations": annotations,
         "source_labels": labels.append_column("label_index", label_index),
-        "findings": _findings(decided.assessed, annotations, labels, guidelines, relations["guideline_criteria"]),
+        "findings": _findings(assessed, annotations, labels, guidelines, relations["guideline_criteria"]),
         "unsure": decided.unsure,
         **relations,
     }
@@ -315,6 +328,30 @@ def derive_views(
             for name, then in order.items()
         }
     return {**views, "findings": tables["findings"]}
+
+
+_WITHOUT_PR = ("AFIB", "AFLT", "SVTAC", "PSVT", "3AVB")
+"""Rhythms in which no P wave leads to each QRS complex: what was measured before the complexes is none."""
+
+
+def _of_p(measurement: str) -> bool:
+    return measurement.startswith(("P_", "P-_", "PR_")) and measurement not in ("P_Found_Global", "P_Evidence_Global")
+
+
+def _without_p_waves(measured_ecgs: pa.Table, unrelated: pa.ChunkedArray) -> pa.Table:
+    """The same ECGs, the measurements of a P wave and of the PR interval NULL in those where no P wave leads to QRS."""
+    for place, column in enumerate(measured_ecgs.schema):
+        if _of_p(column.name):
+            blanked = pc.if_else(unrelated, pa.scalar(None, column.type), measured_ecgs[column.name])
+            measured_ecgs = measured_ecgs.set_column(place, column, blanked)
+    return measured_ecgs
+
+
+def _without_p_rules(assessed: pa.Table, guidelines: GuidelineSet, unrelated: pa.ChunkedArray) -> pa.Table:
+    """The same verdicts without those on P waves and PR intervals of the ECGs where no P wave leads to QRS."""
+    of_p = pa.array([any(map(_of_p, rule.measurements)) for _, rule in rules_of(guidelines)])
+    meant = pc.and_(of_p.take(assessed["rule"]), pc.is_in(assessed["ecg_id"], value_set=unrelated))
+    return assessed.filter(pc.invert(meant))
 
 
 def _findings(

@@ -72,9 +72,12 @@ class Decided:
             self._rows(chosen)
             .append_column("ecg_index", self.evaluated.ecg_index.take(pa.array(ecg)))
             .append_column("rule", pa.array(rule.astype(np.int32)))
-            .append_column("evidence_text", evidence_texts(self.rules, self.evaluated.values, chosen))
+            .append_column("evidence_text", self._texts(chosen))
             .append_column("draw", pa.array(_draws(self.evaluated.ecg_id, self.rules)[chosen]))
         )
+
+    def _texts(self, chosen: Bools) -> pa.DictionaryArray:
+        return evidence_texts(self.rules, self.evaluated.verdicts, self.evaluated.values, chosen)
 
     def _rows(self, chosen: Bools) -> pa.Table:
         return _rows(self.evaluated.ecg_id, self.rules, self.evaluated.verdicts, self.evaluated.values, chosen)
@@ -221,18 +224,23 @@ def evidence_lists(
 
 
 def evidence_texts(
-    rules: Sequence[tuple[str, Criterion]], values: npt.NDArray[np.generic], chosen: Bools
+    rules: Sequence[tuple[str, Criterion]], verdicts: npt.NDArray[np.int8], values: Doubles, chosen: Bools
 ) -> pa.DictionaryArray:
-    """Evidence in words for the chosen of (n_ecgs, n_rules), e.g. `PR interval 212 ms (limit > 200 ms)`."""
+    """Evidence in words for the chosen of (n_ecgs, n_rules), e.g. `PR interval 212 ms (limit > 200 ms)`.
+
+    Of a criterion that is met only what meets it is said: of "a Q wave in V2 or V3" not the lead without one.
+    """
     texts: list[pa.StringArray] = []
     places = np.full(chosen.shape, -1, np.int32)
     first = n_texts = 0
     for number, (_, rule) in enumerate(rules):
         parts = []
         of_rule = list(rule.limits.values())
+        kept = np.array([satisfied(values[:, first + place], limit) for place, limit in enumerate(of_rule)])
+        selective = (verdicts[:, number] == _MET) & kept.any(axis=0)
         for together in _said_together(of_rule):
-            column = values[:, first + together[0]].astype(np.float64, copy=False)
-            known = chosen[:, number] & ~np.isnan(column)
+            column = values[:, first + together[0]]
+            known = chosen[:, number] & ~np.isnan(column) & (kept[together].all(axis=0) | ~selective)
             if known.any():
                 parts.append(_words_of(column, known, [of_rule[place] for place in together]))
         if parts:
@@ -244,6 +252,12 @@ def evidence_texts(
     flat = places[chosen]
     every = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
     return pa.DictionaryArray.from_arrays(pa.array(np.maximum(flat, 0), pa.int32(), mask=flat < 0), every)
+
+
+def satisfied(values: Doubles, limit: Limit) -> Bools:
+    """Which values are on the side of the limit that the criterion asks for; false where the value is not known."""
+    compare = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}[limit.is_]
+    return np.asarray(compare(values, limit.value), bool)
 
 
 def _said_together(limits: Sequence[Limit]) -> list[list[int]]:

@@ -25,15 +25,24 @@ WITH limits AS (
     FROM findings WHERE code = 'NORM' GROUP BY ecg_id
 )
 SELECT e.ecg_id, l.step_citations, l.interval_citations, l.step_evidence, l.interval_evidence,
-    quantity(HR__Global, '/min') || CASE WHEN HR__Global < 60 THEN ', below 60/min' WHEN HR__Global > 100
+    CASE WHEN (HR__Global < 60) <> (round(HR__Global) < 60) OR (HR__Global > 100) <> (round(HR__Global) > 100)
+        THEN printf('%.2f/min', HR__Global) ELSE quantity(HR__Global, '/min') END
+    || CASE WHEN HR__Global < 60 THEN ', below 60/min' WHEN HR__Global > 100
         THEN ', above 100/min' ELSE ', between 60 and 100/min' END AS rate_step,
     CASE WHEN P_Found_Global = 0 THEN 'no P waves are found'
          WHEN P_Found_Global = 1 THEN 'P waves are found' END
     || CASE WHEN QRS_Count_Global < 5 OR RR_Mean_Global IS NULL THEN ''
-            WHEN RR_StdDev_Global <= 0.05 * RR_Mean_Global THEN ', RR intervals regular'
+            WHEN RR_StdDev_Global <= 0.05 * RR_Mean_Global THEN ', RR intervals regular' || CASE
+                WHEN Ectopic_Count_Global > 0 OR extra_beats IS NOT NULL OR e.ecg_id IN (
+                    SELECT ecg_id FROM source_labels WHERE code IN ('PVC', 'PAC', 'PRC(S)', 'BIGU', 'TRIGU'))
+                THEN ' apart from extra beats' ELSE '' END
             WHEN RR_StdDev_Global >= 0.1 * RR_Mean_Global THEN ', RR intervals irregular'
             ELSE ', RR intervals slightly irregular' END AS rhythm_step,
-    quantity(QRS_AxisFront_Global, '°') || CASE WHEN QRS_AxisFront_Global BETWEEN -30 AND 90 THEN ', a normal axis'
+    CASE WHEN (QRS_AxisFront_Global < -30) <> (round(QRS_AxisFront_Global) < -30)
+            OR (QRS_AxisFront_Global > 90) <> (round(QRS_AxisFront_Global) > 90)
+            OR (QRS_AxisFront_Global < -90) <> (round(QRS_AxisFront_Global) < -90)
+        THEN printf('%.2f°', QRS_AxisFront_Global) ELSE quantity(QRS_AxisFront_Global, '°') END
+    || CASE WHEN QRS_AxisFront_Global BETWEEN -30 AND 90 THEN ', a normal axis'
         WHEN QRS_AxisFront_Global BETWEEN -90 AND -30 THEN ', left axis deviation'
         WHEN QRS_AxisFront_Global > 90 THEN ', right axis deviation' ELSE ', an extreme axis' END AS axis_step,
     CASE WHEN P_Found_Global = 0 THEN 'no PR interval, as no P waves are found'
@@ -61,4 +70,4 @@ SELECT e.ecg_id, l.step_citations, l.interval_citations, l.step_evidence, l.inte
             'no T wave of -0.1 mV or lower in any lead but aVR') END AS st_t_step
 FROM measured_ecgs e LEFT JOIN limits l USING (ecg_id) LEFT JOIN lead_findings w USING (ecg_id)
 """
-"""Needs the tables `measured_ecgs`, `findings` and `lead_findings`."""
+"""Needs the tables `measured_ecgs`, `source_labels`, `findings` and `lead_findings`."""

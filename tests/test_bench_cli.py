@@ -247,7 +247,7 @@ def test_validate_names_every_problem_and_ends_with_1(tmp_path: Path, capsys: py
     content = one_object(capsys.readouterr().out)
     messages = [problem["message"] for problem in content["problems"]]
     assert len(messages) == 2
-    assert any("unknown metric 'fmux'; did you mean fmax?" in message for message in messages)
+    assert any("unknown metric 'fmux', did you mean fmax?" in message for message in messages)
 
 
 def test_published_figures_are_of_known_tasks_and_say_what_limits_them() -> None:

@@ -401,7 +401,13 @@ def test_a_model_from_an_installed_package_is_found_by_its_name(
     asker.close()
 
 
-def test_a_damaged_waveform_is_named(ask: Any, models: Path, simulated_bench: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_damaged_waveform_is_named(
+    cached: bool, ask: Any, models: Path, simulated_bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ECGLM_CACHE", raising=False)
+    if cached:
+        monkeypatch.setenv("ECGLM_CACHE", str(tmp_path / "cache"))
     ecgs = shutil.copytree(simulated_bench / "ecgs", tmp_path / "ecgs")
     for path in ecgs.glob("records100/*/*.dat"):
         path.write_bytes(path.read_bytes()[:-2])
@@ -443,6 +449,7 @@ def test_measurements_are_given_in_words_where_asked_for(models: Path, simulated
     ("columns", "named"),
     [
         ({"ecg": [1]}, "no column ecg_id; did you mean ecg"),
+        ({"HR__Global": [60.0]}, "no column ecg_id; give the column with the ids"),
         ({"ecg_id": [1, 1], "HR__Global": [60.0, 61.0]}, "has table twice; expected once"),
     ],
 )

@@ -138,10 +138,19 @@ def test_all_faults_of_a_table_are_named_at_once(
 ) -> None:
     table = wide(scored[0])
     bad = pl.concat([replace_first(replace_first(table, "MI", 2.0), "ecg_id", "simulated:0"), table.tail(1)])
-    bad.write_parquet(tmp_path / "p.parquet")
+    bad.with_columns(dataset_version=pl.lit("0.9")).write_parquet(tmp_path / "p.parquet")
     with pytest.raises(PredictionError) as caught:
         ask(tmp_path / "p.parquet")
-    assert len(str(caught.value).splitlines()) == 3
+    lines = str(caught.value).splitlines()
+    wanted = [
+        "dataset_version is 0.9",
+        "1 ECG ids that are not in",
+        "more than one row",
+        "outside [0, 1]",
+        "no row for",
+    ]
+    assert len(lines) == len(wanted)
+    assert all(words in line for words, line in zip(wanted, lines, strict=True))
 
 
 def test_a_fold_that_is_half_there_is_refused(
@@ -251,7 +260,8 @@ def test_arrays_are_scored_as_sklearn_does(arrays: Path, truth: Any) -> None:
     assert content["f1_macro"] is None
     assert "thresholds must come from fold 9" in content["unavailable"]["f1_macro"]
     assert content["intervals"] == {}
-    assert any("--ptbxl" in note for note in content["notes"])
+    assert [note for note in content["notes"] if note.startswith("unchecked: order of classes, records and labels")]
+    assert any("intervals not available" in note for note in content["notes"])
     assert content["labels"]["fmax"] == "test-set maximum"
 
 
@@ -346,6 +356,26 @@ def test_the_data_gives_away_another_order_of_classes_or_records(arrays: Path, s
     for name in ("preds", "targs"):
         np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[1:])
     with pytest.raises(PredictionError, match="predict exactly these, in order of id"):
+        score(arrays, simulated_bench / "ecgs")
+
+
+def test_validation_arrays_are_held_against_the_threshold_fold(arrays: Path, simulated_bench: Path) -> None:
+    (loaded,) = find_tasks([TASK])
+    questions = build_questions(loaded, Data(simulated_bench / "ecgs"), ask="list")
+    classes = [row["class"] for row in questions.about["classes"]]
+    labels = target_matrix(questions.truth.filter(pl.col("role") == "threshold"), classes, "presence")
+    np.save(arrays / "preds_valid.npy", 0.9 * labels)
+    np.save(arrays / "targs_valid.npy", labels)
+    content = score(arrays, simulated_bench / "ecgs")
+    assert content["f1_macro"] is not None
+    assert content["notes"] == []
+    for name in ("preds_valid", "targs_valid"):
+        np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[:, ::-1])
+    with pytest.raises(PredictionError, match=r"targs_valid\.npy: wrong class order"):
+        score(arrays, simulated_bench / "ecgs")
+    for name in ("preds_valid", "targs_valid"):
+        np.save(arrays / f"{name}.npy", np.load(arrays / f"{name}.npy")[1:, ::-1])
+    with pytest.raises(PredictionError, match="fold 9 of this PTB-XL has"):
         score(arrays, simulated_bench / "ecgs")
 
 

@@ -476,6 +476,16 @@ def test_answers_of_the_built_in_models_follow_the_labels(simulated_bench: Path,
         compare_runs(tmp_path / "a", tmp_path / "b", FEW)
 
 
+def test_comparisons_tell_where_they_are(finished: dict[str, RunResult]) -> None:
+    runs = [finished[name].out for name in ("oracle", "random", "majority")]
+    told: list[tuple[str, int, int]] = []
+    compare_runs(runs[0], runs[1], Settings(n_resamples=5), lambda *step: told.append(step))
+    assert told == [("scoring runs", done, 2) for done in range(3)]
+    told.clear()
+    leaderboard(runs, Settings(n_resamples=5), lambda *step: told.append(step))
+    assert told == [("scoring runs", done, 3) for done in range(4)]
+
+
 def test_a_leaderboard_ranks_and_groups(finished: dict[str, RunResult]) -> None:
     names = ("adversary", "random", "majority", "oracle")
     board = leaderboard([finished[name].out for name in names], Settings(n_resamples=400))
@@ -532,3 +542,31 @@ def test_text_answers_have_no_auc(simulated_bench: Path, tmp_path: Path) -> None
     assert result.asked == asked.height, "fold 9 is not asked about: nothing needs a threshold"
     with pytest.raises(RunError, match="AUC not available"):
         compare_runs(tmp_path / "a", tmp_path / "a", FEW)
+
+
+@pytest.mark.parametrize("text", ["no", None])
+def test_scores_that_some_answers_lack_are_told_not_averaged(
+    text: str | None, simulated_bench: Path, tmp_path: Path
+) -> None:
+    from ecglm.bench.data import Data
+    from ecglm.bench.kinds import build_questions
+    from ecglm.bench.task import find_tasks
+
+    (loaded,) = find_tasks(["ptbxl-superdiagnostic"])
+    asked = build_questions(loaded, Data(simulated_bench / "ecgs")).asked
+    n = asked.filter(pl.col("role") == "test").height
+    rows = [
+        {"question_id": each, "answer": text or ("no" if place < 3 else None), "score": None if place < 3 else 0.25}
+        for place, each in enumerate(asked["question_id"])
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "some.parquet")
+    data = {"ptbxl": simulated_bench / "ecgs", "settings": FEW}
+    spec = f"predictions:{tmp_path / 'some.parquet'}"
+    content = run(RunConfig(spec, ("ptbxl-superdiagnostic",), tmp_path / "a", **data)).scores["tasks"][loaded.task.id]
+    why = f"3 of {n} answers have no score"
+    assert content["headline"]["value"] is None
+    assert why in content["headline"]["unavailable"]
+    told = content["views"][0]["strict"]
+    assert set(told["metrics"]) == {"f1_macro", "f1_micro", "f1_weighted", "f1_samples"}
+    assert all(why in reason for reason in told["unavailable"].values())
+    assert told["unparsed_rate"] == (0.0 if text else pytest.approx((n - 3) / n)), "of text alone"

@@ -68,7 +68,8 @@ def a_task(**changes: str) -> str:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"macro_auc, f1_macro": "macro_auk, f1_macro"}, "unknown metric 'macro_auk'; did you mean macro_auc?"),
+        ({"macro_auc, f1_macro": "macro_auk, f1_macro"}, "unknown metric 'macro_auk', did you mean macro_auc?"),
+        ({"macro_auc, f1_macro": "macro_auc, xyz"}, "unknown metric 'xyz'; known: macro_auc,"),
         ({"headline: macro_auc": "headline: fmax"}, "fmax cannot rank models"),
         ({"headline: macro_auc": "headline: accuracy"}, "'accuracy' is not among the metrics"),
         ({"kind: statements": "kind: poems"}, "kind"),
@@ -86,11 +87,22 @@ def test_an_error_in_a_task_file_is_named(changes: dict[str, str], named: str) -
     assert all(line.startswith("mine.yaml: ") for line in str(caught.value).splitlines())
 
 
+@pytest.mark.parametrize(
+    ("name", "named"), [("QRS_Dur_Globl", "did you mean QRS_Dur_Global?"), ("xyz", "docs/measurements.md")]
+)
+def test_an_unknown_measurement_of_a_task_file_is_named(name: str, named: str) -> None:
+    text = (builtin_tasks() / "measurements.yaml").read_text(encoding="utf-8").replace("QRS_Dur_Global", name)
+    with pytest.raises(TaskError, match=re.escape(f"unknown measurement '{name}'; ")) as caught:
+        parse_task(text, "mine.yaml")
+    assert named in str(caught.value)
+
+
 def test_all_errors_of_a_task_file_are_named_at_once() -> None:
-    text = a_task(**{"macro_auc, f1_macro": "macro_auk, f1_macro", "[form]": "[shape]", "{phrase}": "{x}"})
+    text = a_task(**{"macro_auc, f1_macro": "macro_auk, xyz, f1_macro", "[form]": "[shape]", "{phrase}": "{x}"})
     with pytest.raises(TaskError) as caught:
         parse_task(text, "mine.yaml")
     assert len(str(caught.value).splitlines()) == 3
+    assert "unknown metric 'xyz'" in str(caught.value), "both unknown metrics, in one line"
 
 
 def test_a_user_adds_a_task_with_one_file(tmp_path: Path, simulated_bench: Path) -> None:

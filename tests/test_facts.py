@@ -163,6 +163,15 @@ def rule(role: str, sign: str, value: int) -> str:
     )
 
 
+TWO_RULES = (
+    "criteria:\n"
+    "  - {id: b, role: supporting, text: wide, sql: QRS_Dur_Global > $limit, limits: {limit: {of: QRS_Dur_Global,"
+    ' is: ">", value: 110, unit: ms}}, cite: {source: smith-2020, section: page 1}}\n'
+    "  - {id: a, role: supporting, text: wider, sql: QRS_Dur_Global >= $limit, limits: {limit: {of: QRS_Dur_Global,"
+    ' is: ">=", value: 120, unit: ms}}, cite: {source: smith-2020, section: page 1}}'
+)
+
+
 def confusions(*codes: str) -> str:
     return "confused_with: [" + ", ".join(f"{{code: {code}, how: it differs}}" for code in codes) + "]"
 
@@ -178,6 +187,7 @@ SMALL = [
     small("SHORT", criteria=rule("supporting", "<", 120)),
     small("UNSURE", "absence_unsure_when: pacemaker"),
     small("NORM"),
+    small("TWICE", "criteria_exhaustive: true", criteria=TWO_RULES),
 ]
 SOURCES = 'smith-2020: {authors: "Smith A, Jones B", title: T, journal: J, year: 2020, doi: 10.1000/abc}\n'
 
@@ -202,6 +212,10 @@ def made() -> Made:
     made.add("nothing", measured={})
     made.add("long-pr", certain("LONG"), measured={"PR_Int_Global": 230.0})
     made.add("contradicted", certain("LONG"), measured={"PR_Int_Global": 180.0})
+    for code in ("SR", "AFIB"):
+        made.add(f"pr-in-{code}", rhythm(code), measured={"PR_Int_Global": 230.0, "P_Found_Global": 1.0})
+    made.add("at-limits", measured={"HR__Global": 59.9, "QRS_AxisFront_Global": -30.2})
+    made.add("contradicted-twice", certain("TWICE"), measured={"QRS_Dur_Global": 84.0})
     made.add("unsupported", certain("SHORT"), measured={"PR_Int_Global": 180.0})
     made.add("unmeasured", certain("LONG"), measured={})
     made.add("a", certain("A"), measured={"PR_Int_Global": 150.0})
@@ -282,6 +296,27 @@ def test_an_ecg_knows_what_its_measurements_speak_against(made: Made) -> None:
     assert item["text"] == "PR interval 180 ms (limit > 200 ms)"
     assert [(e["value"], e["limit"]) for e in item["evidence"]] == [(180.0, "> 200 ms")]
     assert [made.facts(name)["contradictions"] for name in ("long-pr", "unsupported", "nothing")] == [[], [], []]
+
+
+def test_a_value_that_misses_two_limits_is_quoted_once_with_the_nearest(made: Made) -> None:
+    (item,) = made.facts("contradicted-twice")["contradictions"]
+    assert item["text"] == "QRS duration 84 ms (limit > 110 ms)"
+    assert [e["limit"] for e in item["evidence"]] == ["> 110 ms"]
+
+
+def test_rounding_brings_no_value_to_the_other_side_of_its_limit(made: Made) -> None:
+    facts = made.facts("at-limits")
+    assert facts["rate_step"] == "59.90/min, below 60/min"
+    assert facts["axis_step"] == "-30.20°, left axis deviation"
+
+
+def test_no_pr_interval_is_told_where_no_p_wave_leads_to_qrs(made: Made) -> None:
+    sinus, fibrillation = made.facts("pr-in-SR"), made.facts("pr-in-AFIB")
+    assert (sinus["pr_text"], fibrillation["pr_text"]) == ("230 ms", None)
+    assert (sinus["PR_Int_Global"], fibrillation["PR_Int_Global"]) == (230.0, None)
+    assert fibrillation["P_Found_Global"] == 1.0, "that a wave is found may well speak against the rhythm"
+    assert {row["code"] for row in made.rows("findings", "pr-in-SR")} == {"LONG", "SHORT"}
+    assert made.rows("findings", "pr-in-AFIB") == []
 
 
 def test_findings_are_those_that_could_be_assessed(made: Made) -> None:

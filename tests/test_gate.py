@@ -73,6 +73,32 @@ def test_no_template_rejects_a_contradicted_reading_whatever_its_statement() -> 
     assert deaf == NEVER_CONTRADICTED | RHYTHM_ONLY
 
 
+def test_a_group_of_statements_is_denied_with_what_suggests_one_of_them(simulated_corpus: Path) -> None:
+    corpus = Corpus.open(simulated_corpus)
+    chosen = pc.field("template_id").isin(["verify-superclass", "verify-subclass"])
+    reasons = corpus.table("rejected").to_table(columns=["reason"], filter=chosen)["reason"].to_pylist()
+    pairs = corpus.table("pairs").to_table(columns=["answers", "messages"], filter=chosen).to_pylist()
+    denied = [pair["messages"][1]["content"] for pair in pairs if pair["answers"] == ["no"]]
+    assert any("by measurement" in text.lower() and "is met" in text for text in denied)
+    assert reasons
+    assert "suggested_by_measurement" not in reasons
+
+
+def test_a_patient_is_not_told_one_finding_as_if_it_were_all(simulated_corpus: Path) -> None:
+    corpus = Corpus.open(simulated_corpus)
+    chosen = pc.field("template_id") == "dialogue-patient"
+    pairs = corpus.table("pairs").to_table(columns=["ecg_ids", "codes", "messages"], filter=chosen).to_pylist()
+    labels = corpus.table("labels").to_table(columns=["ecg_id", "code"]).to_pylist()
+    stated = {pair["ecg_ids"][0]: set[str]() for pair in pairs}
+    for label in labels:
+        if label["ecg_id"] in stated and label["code"] not in ("NORM", "SR"):
+            stated[label["ecg_id"]].add(label["code"])
+    several = [len(stated[pair["ecg_ids"][0]]) > 1 for pair in pairs]
+    told = ["among other things" in pair["messages"][1]["content"].lower() for pair in pairs]
+    assert set(several) == {True, False}
+    assert told == several
+
+
 def test_infarctions_have_nothing_that_could_contradict_them() -> None:
     infarctions = [g for g in load_guidelines().by_code.values() if g.code.endswith("MI") or g.code.startswith("INJ")]
     assert len(infarctions) >= 14

@@ -346,6 +346,28 @@ def test_two_limits_on_one_value_are_said_together(guidelines: GuidelineSet) -> 
     assert [item["limit"] for item in found["frontal-axis"]["evidence"]] == ["≥ -30°", "≤ 90°"]
 
 
+def test_of_leads_that_may_meet_a_criterion_only_those_that_do_are_said(guidelines: GuidelineSet) -> None:
+    narrow = {**MAN, "QRS_Dur_Global": 90.0}
+    one, none = decide(
+        guidelines, "ASMI", {**narrow, "Q_Dur_V2": 30.0, "Q_Dur_V3": 0.0}, {**narrow, "Q_Dur_V2": 0.0, "Q_Dur_V3": 10.0}
+    )
+    met, not_met = one["q-waves-v2-v3"], none["q-waves-v2-v3"]
+    assert (met["verdict"], not_met["verdict"]) == ("met", "not_met")
+    said = "Q (or QS) duration in V2 30 ms (limit > 20 ms) and QRS duration 90 ms (limit < 120 ms)"
+    assert met["evidence_text"] == said
+    assert "in V2 0 ms" in not_met["evidence_text"]
+    assert "in V3 10 ms" in not_met["evidence_text"]
+    assert [item["value"] for item in met["evidence"]] == [30.0, 0.0, 90.0], "the evidence keeps what was compared"
+
+
+def test_an_axis_beyond_minus_90_speaks_against_posterior_block_unless_the_complex_is_wide(
+    guidelines: GuidelineSet,
+) -> None:
+    axis = {**MAN, "QRS_AxisFront_Global": -145.0}
+    found = decide(guidelines, "LPFB", *({**axis, "QRS_Dur_Global": width} for width in (112.0, 120.0)), axis)
+    assert [one["right-axis"]["verdict"] for one in found] == ["not_met", "not_assessable", "not_assessable"]
+
+
 def test_evidence_of_a_sum_is_named_in_words(guidelines: GuidelineSet) -> None:
     (found,) = decide(guidelines, "VCLVH", {**MAN, "S_Amp_V1": -1.5, "R_Amp_V5": 2.25, "R_Amp_V6": 1.0})
     assert found["sokolow-lyon-voltage"]["evidence"] == [

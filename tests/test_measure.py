@@ -19,6 +19,7 @@ import pytest
 
 from ecglm.synth.errors import SignalError
 from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION, measure_block
+from ecglm.synth.measure.atrial import p_bounds
 from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.schema import LEADS
 
@@ -161,6 +162,19 @@ def test_a_low_first_wave_is_named_by_all_of_its_area() -> None:
     assert values["Q_Amp_V2"] == 0
 
 
+@pytest.mark.parametrize("st", [0.25, 0.3])
+def test_the_only_wave_of_a_complex_is_named_though_it_runs_into_a_raised_st_segment(st: float) -> None:
+    signal = made_ecg(REGULAR, heights={**HEIGHTS, "V3": (0.0, 0.3, 0.0), "V4": (-0.3, 0.0, 0.0)})
+    time = np.arange(5000) / 500
+    raised = sum(np.interp(time - at, [0, 0.015, 0.2, 0.3], [0, st, st, 0]) for at in REGULAR)
+    for lead in ("V3", "V4"):
+        signal[0, :, LEADS.index(lead)] += np.asarray(raised).astype(np.float32)
+    values = measured(signal)
+    assert values["R_Amp_V3"] == pytest.approx(values["QRS_AmpPP_V3"], abs=0.01)
+    assert values["R_Amp_V3"] > 0.3
+    assert values["R_Amp_V4"] == 0, "after a Q wave it is the ST segment"
+
+
 @pytest.mark.parametrize("hz", [100, 500])
 @pytest.mark.parametrize(("p_before", "dip"), [(0.24, 0.0), (0.24, -0.12), (0.43, 0.0)])
 def test_long_pr_intervals_end_at_the_p_wave_and_not_at_the_dip_after_it(hz: int, p_before: float, dip: float) -> None:
@@ -169,6 +183,19 @@ def test_long_pr_intervals_end_at_the_p_wave_and_not_at_the_dip_after_it(hz: int
     assert values["P_Evidence_Global"] > 0.9
     assert values["PR_Int_Global"] == pytest.approx(1000 * (p_before + 0.04 - 0.06), abs=14)
     assert values["P_Amp_II"] > 0
+
+
+@pytest.mark.parametrize("hz", [500, 1000])
+@pytest.mark.parametrize("rise_mv", [-1.0, 0.3, 1.0])
+def test_where_a_steep_t_wave_ends_there_is_no_p_wave(hz: int, rise_mv: float) -> None:
+    ms = np.arange(0, 1120, 1000 / hz)
+    beat = np.zeros((1, 2, len(ms)), np.float32)
+    beat[0, 0] = rise_mv * np.interp(ms, [140, 180], [-1, 0])  # the end of the T wave before, in V5
+    beat[0, 1] = 0.08 * bump(ms / 1000, 0.34, 0.09) + 0.2 * bump(ms / 1000, 0.66, 0.16)  # P and T in II
+    at = [np.array([value * hz // 1000]) for value in (480, 660, 740)]
+    found = p_bounds(beat, ("V5", "II"), *at, np.array([0.66 * hz], np.float32), hz)
+    assert found.peak[0] * 1000 / hz == pytest.approx(340, abs=10)
+    assert found.onset[0] * 1000 / hz == pytest.approx(300, abs=20)
 
 
 def test_an_inverted_p_wave_alone_is_still_found() -> None:
@@ -422,6 +449,12 @@ def test_record_12722_is_measured_without_its_flat_leads(part: Part) -> None:
 @pytest.mark.parametrize(("ecg_id", "rate"), [(191, 31), (2400, 57), (2405, 50)])
 def test_tall_t_waves_are_not_counted_as_beats(part: Part, ecg_id: int, rate: float) -> None:
     assert part.columns["HR__Global"][part.row[ecg_id]] == pytest.approx(rate, abs=2)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("ecg_id", "pr_ms"), [(730, 200), (2136, 162), (12942, 178), (21152, 192), (21331, 180)])
+def test_the_end_of_the_t_wave_in_bundle_branch_block_is_no_p_wave(part: Part, ecg_id: int, pr_ms: float) -> None:
+    assert part.columns["PR_Int_Global"][part.row[ecg_id]] == pytest.approx(pr_ms, abs=12)
 
 
 @pytest.mark.realdata

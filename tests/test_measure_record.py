@@ -188,6 +188,34 @@ def test_clipping_is_named_and_ordinary_peaks_are_not(sinus: SimulatedECG) -> No
     assert found["clipped_lead"].startswith(LEADS[tallest]) or f"; {LEADS[tallest]}:" in found["clipped_lead"]
 
 
+@pytest.mark.parametrize("hz", [100, 250, 500])
+@pytest.mark.parametrize("limit", [0.2, 0.4])
+def test_a_low_limit_is_noticed_where_the_curve_meets_it_abruptly(sinus: SimulatedECG, hz: int, limit: float) -> None:
+    signal = simulated(sinus, 500)[:: 500 // hz]
+    values, problems = measure_record(np.clip(signal, -limit, limit), LEADS, hz)
+    told = reasons(problems)["clipped_lead"].split("; ")
+    named = {part.removesuffix(": cut off") for part in told if part.endswith(": cut off")}
+    assert named >= {"I", "V2", "V5"}
+    assert {values[f"QRS_Quality_{lead}"] for lead in named} == {1.0}
+
+
+@pytest.mark.parametrize("hz", [100, 500])
+@pytest.mark.parametrize("step", [0.001, 0.005, 0.01, 0.025, 0.05])
+def test_coarse_steps_are_no_clipping(ecgs: list[SimulatedECG], hz: int, step: float) -> None:
+    for ecg in ecgs[:20]:
+        coarse = (np.rint(simulated(ecg, hz) / np.float32(step)) * np.float32(step)).astype(np.float32)
+        assert "clipped_lead" not in reasons(measure_record(coarse, LEADS, hz)[1])
+
+
+def test_gaps_in_a_recording_off_its_middle_are_no_clipping(sinus: SimulatedECG) -> None:
+    signal = simulated(sinus, 500) + np.float32(4)
+    for at in (800, 1800, 2800, 3800):
+        signal[at : at + 40] = np.nan
+    found = reasons(measure_record(signal, LEADS, 500)[1])
+    assert "nan_samples" in found
+    assert "clipped_lead" not in found
+
+
 def test_pacing_spikes_are_seen_at_500_hz_and_not_assessable_at_100_hz(sinus: SimulatedECG) -> None:
     signal = simulated(sinus, 500)
     paced = signal.copy()
@@ -395,6 +423,7 @@ def test_other_recordings_are_measured_or_say_why_not(data_dir: Path, name: str,
         assert all(np.isnan(list(values.values())))
         return
     assert rate[0] <= values["HR__Global"] <= rate[1]
+    assert not values["PR_Int_Global"] > 200, "in none of them is the P wave far from the QRS complex"
     assert 40 <= values["QRS_Dur_Global"] <= 220
     for column, value in values.items():
         lead = column.rpartition("_")[2]

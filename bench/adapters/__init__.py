@@ -171,7 +171,7 @@ def open_model(spec: str, options: Mapping[str, str], *, log: Path, timeout_s: f
         if spec not in known:
             names = [*builtin.NAMES, *known]
             near = difflib.get_close_matches(spec, names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}."
             raise ModelError(f"--model {spec}: no such model; {hint} Or give python:module:name or predictions:FILE")
         spec = f"python:{known[spec]}"
     from ecglm.bench.adapters.process import Process

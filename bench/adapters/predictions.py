@@ -53,11 +53,10 @@ class Predictions:
             PredictionError: all that is wrong with the table, a line for each kind of problem.
         """
         problems = _Problems(self.path)
-        _check_version(self.table, questions, problems)
         table, keys = _rows(self.table, questions, problems)
         problems.stop()
+        _check_version(self.table, questions, problems)
         _check_values(table, keys, questions, problems)
-        problems.stop()
         given = {tuple(row[: len(keys)]): row[len(keys) :] for row in _plain(table, keys)}
         answered_roles = set()
         missing: dict[str, list[str]] = {"test": [], "threshold": []}
@@ -224,7 +223,7 @@ def _check_values(
             flat = flat.with_columns(pl.col("value").cast(pl.Float64))
         except pl.exceptions.PolarsError:
             problems.add(f"column {column} holds {table[column].dtype}", [], "write numbers from 0 to 1")
-            continue
+            problems.stop()  # no value can be read
         for what, bad in (
             ("NaN or infinite", pl.col("value").is_not_null() & ~pl.col("value").is_finite()),
             ("outside [0, 1]", pl.col("value").is_finite() & ~pl.col("value").is_between(0, 1)),

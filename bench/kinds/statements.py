@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ Floats = NDArray[np.float64]
 COUNTING = ("stated", "certain", "probable", "possible")
 """Certainties that count as yes under the rule likelihood-50, where statements of form and rhythm are asked."""
 
-NO_SCORES = "AUC not available: the answers carry no scores"
+SCORES_MISSING = "AUC not available, nor calibration: {missing:,} of {n:,} answers have no score"
 
 
 # --- questions --------------------------------------------------------------------------------------------------------
@@ -418,7 +419,16 @@ def _scores(
             unparsed=cut(np.isnan(test.scores)) if thresholds is not None else cut(np.ones_like(targets)),
             level=settings.level,
         )
+    if test.has_scores and test.missing_scores:
+        why = SCORES_MISSING.format(missing=test.missing_scores, n=test.scores.size)
+        made = {name: _for_want_of(each, why) for name, each in made.items()}
     return made
+
+
+def _for_want_of(scores: MultilabelScores, why: str) -> MultilabelScores:
+    """Scores that say why some of the answers' own scores were not enough; F1 keeps its own reason."""
+    told = {metric: text if metric.startswith("f1") else why for metric, text in scores.unavailable.items()}
+    return dataclasses.replace(scores, unavailable=told)
 
 
 def _told(made: Mapping[str, MultilabelScores], task: StatementsTask, why: str, *, main: bool) -> dict[str, Any]:

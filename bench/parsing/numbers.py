@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ecglm.bench.parsing.answers import MAX_CHARS, ParsingError
+from ecglm.bench.parsing.answers import ParsingError
+from ecglm.bench.parsing.lenient import MAX_CHARS
 from ecglm.bench.parsing.marked import json_answer, marked_parts, plain_markup, without_thoughts
 from ecglm.bench.parsing.text import visible
 

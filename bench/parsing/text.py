@@ -38,6 +38,9 @@ _JOINED = {
 _NEGATED = {"can't": "can not", "won't": "will not", "shan't": "shall not"}
 _NEGATED_RE = re.compile(r"\b(?:can't|won't|shan't)", re.IGNORECASE)
 
+NEGATING = frozenset("?¿≠¬✗✘❌👎☐☒")
+"""Signs that turn what stands beside them into no answer."""
+
 
 class Token(NamedTuple):
     """One word.

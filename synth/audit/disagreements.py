@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 
 from ecglm.synth.audit.judged import MET, NORMAL, NOT_ASSESSABLE, NOT_MET, Judged, Rulebook, binding
 from ecglm.synth.audit.standing import CERTAINTIES, Labels, Standing
-from ecglm.synth.criteria import Limit
-from ecglm.synth.findings import VERDICTS, Bools, Doubles, evidence_lists, evidence_texts
+from ecglm.synth.findings import VERDICTS, Bools, Doubles, evidence_lists, evidence_texts, satisfied
 from ecglm.synth.schema import AUDIT_DISAGREEMENTS, NOISE_COLUMNS
 
 KINDS = ("contradicted", "unsupported", "suggested")
@@ -95,15 +94,10 @@ def rule_strengths(verdicts: npt.NDArray[np.int8], values: Doubles, rulebook: Ru
         if limit.unit == "°":
             distance = np.minimum(distance, 360 - distance)
         distance = distance / spread[number]
-        on_side = np.where(verdicts[:, rule] == MET, _satisfied(value, limit), ~_satisfied(value, limit))
+        on_side = np.where(verdicts[:, rule] == MET, satisfied(value, limit), ~satisfied(value, limit))
         counts = on_side & ~np.isnan(distance) & (verdicts[:, rule] != NOT_ASSESSABLE)
         strengths[counts, rule] = np.fmin(strengths[counts, rule], distance[counts])
     return strengths
-
-
-def _satisfied(value: Doubles, limit: Limit) -> Bools:
-    compare = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}[limit.is_]
-    return np.asarray(compare(value, limit.value), bool)
 
 
 def _statement_strengths(kinds: npt.NDArray[np.int8], beyond: Doubles, judged: Judged, rulebook: Rulebook) -> Doubles:
@@ -160,7 +154,7 @@ def _criteria(chosen: Bools, beyond: Doubles, judged: Judged, rulebook: Rulebook
         **{name: pa.array(texts, pa.string()).take(pa.array(rule)) for name, texts in of_rule.items()},
         "verdict": pa.array(VERDICTS).take(pa.array(judged.verdicts[wanted])),
         "evidence": evidence_lists(rulebook.rules, judged.values, wanted),
-        "evidence_text": evidence_texts(rulebook.rules, judged.values, wanted).dictionary_decode(),
+        "evidence_text": evidence_texts(rulebook.rules, judged.verdicts, judged.values, wanted).dictionary_decode(),
         "strength": pa.array(strength, mask=np.isnan(strength)),
     }
     item = AUDIT_DISAGREEMENTS.field("criteria").type.value_type

@@ -32,6 +32,9 @@ SINUS_AXIS, SINUS_CHEST, AGAINST_SINUS_COST = 50.0, 0.4, 0.6
 """P waves of the sinus node point to the left and down, between 0 and 75 degrees (Chen & Soliman 2019,
 doi:10.3389/fcvm.2019.00053), and are upright in V3 to V6. A hump bent the other way in all leads keeps two fifths of
 its height: it is mostly the dip that atrial repolarisation leaves after a P wave, or the valley between T and P."""
+SHOULDER_EARLY, SHOULDER_SHARE, SHOULDER_REACHES = 200.0, 0.3, (25, 50, 75, 100)
+"""A hump that far before the QRS complex falls off on both sides, on the flatter one by this share of the other, within
+these reaches: where a steep T wave ends, the curve bends as much as in a P wave, but only one side falls."""
 BODY_SHARE, BODY_ALIKE, BODY_SINUS, BODY_REACH = 0.5, 0.4, 0.4, 70
 """What belongs to the P wave around its steepest hump: half as curved, in a like direction or in that of the sinus node
 (in a biphasic P wave the two parts differ), within this reach."""
@@ -107,6 +110,10 @@ def p_bounds(
     t_ended = t_offset - rr_samples + milliseconds(AFTER_T_END, hz)
     size = np.where(against & (time < t_ended[:, None]), np.float32(0), size)
     early = (qrs_onset[:, None] - time) * (1000 / hz)
+    fall = falls(smooth[:, :, : qrs_onset.max()], bend[:, :, : qrs_onset.max()], hz)
+    shoulder = np.zeros(size.shape, bool)
+    shoulder[:, : fall.shape[2]] = fall.min(axis=0) < SHOULDER_SHARE * fall.max(axis=0)
+    size = np.where(shoulder & (early > SHOULDER_EARLY), np.float32(0), size)
     cost = UNUSUAL_COST * np.clip((np.abs(early - USUAL_PR) - USUAL_RANGE) / 200, 0, 1)
     sinus = _sinus_direction(leads)
     along = (bend * sinus[:, None]).sum(axis=1) / np.maximum(size, np.float32(1e-9))  # the cosine
@@ -148,6 +155,25 @@ def curvature(wave: Floats, width: int, apart: int) -> Floats:
     wide = np.pad(mean, [(0, 0)] * (wave.ndim - 1) + [(apart, apart)], mode="edge")
     bend: Floats = mean - np.float32(0.5) * (wide[..., : -2 * apart] + wide[..., 2 * apart :])
     return bend
+
+
+def falls(wave: Floats, direction: Floats, hz: int) -> Floats:
+    """(2, n_records, n_times) how much lower the curve lies before and after each sample, within a P wave's reach.
+
+    Args:
+        wave: (n_records, n_leads, n_times).
+        direction: the same shape: how all leads together are weighed at each sample, up being positive.
+    """
+    n_times = wave.shape[2]
+    here = (direction * wave).sum(axis=1)
+    fall = np.full((2, *here.shape), -np.inf, np.float32)
+    for reach in SHOULDER_REACHES:
+        apart = milliseconds(reach, hz)
+        wide = np.pad(wave, ((0, 0), (0, 0), (apart, apart)), mode="edge")
+        for side, start in enumerate((0, 2 * apart)):
+            beside = (direction * wide[:, :, start : start + n_times]).sum(axis=1)
+            fall[side] = np.maximum(fall[side], here - beside)
+    return fall
 
 
 def corner(wave: Floats, top: Integers, outside: Integers, weight: Floats) -> Integers:

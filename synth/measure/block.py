@@ -18,7 +18,7 @@ from ecglm.synth.measure import atrial, beats, median_beat, quality, repolarisat
 from ecglm.synth.measure.arrays import Bools, Floats, Integers, mean_between, milliseconds, moving_mean
 from ecglm.synth.schema import LEADS
 
-MEASURED_VERSION = "3"
+MEASURED_VERSION = "4"
 """Changes whenever the same waveform would give another number."""
 
 GLOBAL_COLUMNS = (
@@ -162,6 +162,7 @@ class Delineation:
     beats: beats.Beats
     clear: Bools  # (n_records,) whether beats stand out
     contrast: Floats  # (n_records,) how many times
+    signal: Floats  # (n_records, n_leads, n_samples) in mV, missing samples bridged
     usable: Bools  # (n_records, n_leads) leads that carry a signal
     missing: Bools  # (n_records, n_leads, n_samples)
     beat: Floats  # (n_records, n_leads, n_times) in mV relative to the level before the QRS complex
@@ -221,8 +222,8 @@ def delineate(signal: Floats, leads: Sequence[str], sampling_hz: int) -> Delinea
     next_wave = np.where(p_found, before_p, before_next)
     t_offset, latest = repolarisation.t_end(known, t_peak, next_wave, hz)
     return Delineation(
-        found, clear, contrast, usable, missing, beat, shown, error, hz, rhythm, onset, offset, p, evidence, p_found,
-        t_peak, t_offset, latest,
+        found, clear, contrast, signal, usable, missing, beat, shown, error, hz, rhythm, onset, offset, p, evidence,
+        p_found, t_peak, t_offset, latest,
     )  # fmt: skip
 
 
@@ -260,7 +261,7 @@ def _measure_part(signal: Floats, names: list[str], sampling_hz: int) -> tuple[d
     per_lead["P_Quality"] = quality.grade(np.where(seen.p_found[:, None] & good, p.height, np.nan), seen.error)
     per_lead["QRS_Quality"] = quality.grade(per_lead["QRS_AmpPP"], seen.error)
     per_lead["T_Quality"] = quality.grade(per_lead["T_Amp"], seen.error)
-    cut_off = np.asarray(quality.clipped(np.nan_to_num(signal), sampling_hz) & usable)
+    cut_off = np.asarray(quality.clipped(seen.signal, sampling_hz) & usable)
     for wave in ("P", "QRS", "T"):  # how high a wave is that was cut off, nobody knows
         grades = per_lead[f"{wave}_Quality"]
         grades[cut_off] = np.minimum(grades[cut_off], np.float32(quality.POOR))

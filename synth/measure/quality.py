@@ -13,6 +13,9 @@ GOOD_RATIO, FAIR_RATIO = 12.0, 5.0
 """A wave this many times as high as the standard error of the median beat is measured well, or fairly."""
 CLIPPED_MS, CLIPPED_TIMES, CLIPPED_MV = 16, 3, 0.5
 """A clipped lead rests at its highest or lowest value for this long, this often, this far from its middle."""
+LOW_CLIPPED_MV, FINE_STEPS, ABRUPT_MV, ABRUPT_STEPS = 0.1, 200, 0.02, 8
+"""Nearer to the middle, but at least this far, or within so many of the lead's smallest steps, waves may be that flat
+by nature; there the curve must also meet its limit abruptly: by this much and so many steps between two samples."""
 SPIKE_HZ = 500
 """Pacing spikes, 0.5 to 2 ms long, can be told from QRS complexes from this sampling rate on."""
 SPIKE_MV, SPIKE_TIMES, SPIKE_SHARE = 0.2, 8.0, 0.7
@@ -35,13 +38,17 @@ def clipped(signal: Floats, hz: int) -> Bools:
     middle = np.median(signal[:, :, :: max(1, hz // 50)], axis=2)
     found = np.zeros(signal.shape[:2], bool)
     for extreme in (signal.max(axis=2), signal.min(axis=2)):
-        far = np.abs(extreme - middle) >= CLIPPED_MV
-        for record, lead in np.argwhere(far & ~found):
-            resting = np.concatenate([[0], signal[record, lead] == extreme[record, lead], [0]]).astype(np.int8)
-            if resting.sum() < CLIPPED_TIMES * run:
-                continue
-            edges = np.flatnonzero(np.diff(resting))
-            found[record, lead] = (edges[1::2] - edges[::2] >= run).sum() >= CLIPPED_TIMES
+        away = np.abs(extreme - middle)
+        resting = signal == extreme[:, :, None]
+        for record, lead in np.argwhere((away >= LOW_CLIPPED_MV) & (resting.sum(axis=2) >= CLIPPED_TIMES * run)):
+            edges = np.diff(np.pad(resting[record, lead], 1).astype(np.int8))
+            begin, end = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
+            long = end - begin >= run
+            jumps = np.abs(np.diff(signal[record, lead], prepend=np.nan, append=np.nan))
+            step = float(jumps[jumps > 0].min(initial=np.inf))
+            if away[record, lead] < max(CLIPPED_MV, FINE_STEPS * step):
+                long &= np.fmax(jumps[begin], jumps[end]) >= max(ABRUPT_MV, ABRUPT_STEPS * step)
+            found[record, lead] |= long.sum() >= CLIPPED_TIMES
     return found
 
 

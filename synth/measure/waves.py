@@ -20,8 +20,9 @@ ONSET_SLOPE, OFFSET_SLOPE = 0.05, 0.06
 """Outside the QRS complex the slope of all leads stays below these shares of the steepest one."""
 ONSET_DISTANCE, OFFSET_DISTANCE = 0.1, 0.3
 """… and all leads together lie within these shares of their greatest deflection, or of their usual wander."""
-ST_SHARE = 0.7
-"""A last deflection that still has this share of its height at the end of the complex runs into the ST segment."""
+ST_SHARE, ONLY_SHARE = 0.7, 0.9
+"""A last deflection that still has this share of its height at the end of the complex runs into the ST segment; the
+only one of a complex, this greater share."""
 LEAST_NET_SHARE, LEAST_NET_AREA = 0.1, 1.0
 """A frontal vector shorter than this share of the absolute area, or than this area (mV·ms), has no sure direction."""
 
@@ -198,7 +199,7 @@ def _deflections(
         same_side = (wave > 0) == (np.where(high > -deep, 1, -1) > 0)[..., None]
         whole = ((number == k) | (later == k)) & same_side & (wave != 0)
         area = np.where(whole, wave, np.float32(0)).sum(axis=2) * per_sample
-        turns_back = (total != k) | (np.abs(last) < ST_SHARE * (high - deep))
+        turns_back = (total != k) | (np.abs(last) < np.where(total == 1, ONLY_SHARE, ST_SHARE) * (high - deep))
         downward = (deep <= -SMALLEST_MV) & (area <= -SMALLEST_AREA) & turns_back
         upward = (high >= SMALLEST_MV) & (area >= SMALLEST_AREA) & turns_back
         there = {name: height[name] != 0 for name in names}
