@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,9 +49,9 @@ def augment(
     def chance(probability: float) -> Tensor:
         return torch.rand(batch, 1, 1, generator=draw) < probability
 
-    shortest = int(how.shortest_crop_s * sampling_hz)
-    if n_samples > shortest and float(torch.rand((), generator=draw)) < how.crop:
-        length = int(torch.randint(shortest, n_samples, (), generator=draw)) // CROP_STEP * CROP_STEP
+    fewest, most = math.ceil(how.shortest_crop_s * sampling_hz / CROP_STEP), n_samples // CROP_STEP
+    if fewest <= most and float(torch.rand((), generator=draw)) < how.crop:
+        length = int(torch.randint(fewest, most + 1, (), generator=draw)) * CROP_STEP
         start = int(torch.randint(0, n_samples - length + 1, (), generator=draw))
         values, mask = values[..., start : start + length], mask[..., start : start + length]
     values = values * (1 + how.gain * (2 * torch.rand(batch, 1, 1, generator=draw) - 1))

@@ -22,6 +22,7 @@ from ecglm.models.ecglm import ECGLM, Answered, Asked
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.info import expand
 from ecglm.models.preprocessing import Prepared, lead_names
+from ecglm.models.targets import is_class
 from ecglm.synth.errors import ModelError
 from ecglm.synth.schema import LIMB_LEADS
 
@@ -119,7 +120,9 @@ class Reference:
 
     def _from_head(self, batch: Sequence[Item], outputs: torch.Tensor, place: dict[str, int]) -> Iterator[Reply]:
         targets = self.lm.model.encoder.config.targets
-        chosen = [(number, target.name) for number, target in enumerate(targets) if target.kind == "statement"]
+        chosen = [
+            (n, target.name) for n, target in enumerate(targets) if target.kind == "statement" or is_class(target)
+        ]
         rows = outputs.tolist()
         known = {ecg_id: {name: rows[row][number] for number, name in chosen} for ecg_id, row in place.items()}
         for item in batch:

@@ -1,4 +1,4 @@
-"""From probabilities of single statements to the classes that a task of the bench asks about."""
+"""From probabilities of statements and classes to what a task of the bench asks about."""
 
 from __future__ import annotations
 
@@ -49,7 +49,12 @@ class StatementItem(Protocol):
 
 
 def class_scores(item: StatementItem, known: Mapping[str, float]) -> tuple[float, ...]:
-    """The probability of each option of a question about statements; a class is as likely as its likeliest statement.
+    """The probability of each option of a question about statements.
+
+    Args:
+        item: the question.
+        known: probabilities by code, and of classes as `superclass:MI` or `subclass:AMI`; a class that is not among
+            them is as likely as its likeliest statement.
 
     Raises:
         ModelError: a question of another kind.
@@ -59,11 +64,24 @@ def class_scores(item: StatementItem, known: Mapping[str, float]) -> tuple[float
     listed = item.options != YES_NO
     words = item.options if listed else (item.question,)
     root = item.recordings[0].root
-    found = [
-        max((known[member] for member in members(root, code, said) if member in known), default=0.0)
-        for code, said in zip(item.codes, words, strict=True)
-    ]
+    found = [_score(meant(root, code, said), known) for code, said in zip(item.codes, words, strict=True)]
     return tuple(found) if listed else (found[0], 1 - found[0])
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What a code of a task stands for."""
+
+    name: str
+    """`superclass:MI`, `subclass:AMI`, or the code of a statement."""
+    members: tuple[str, ...]
+    """The statements that make it hold."""
+
+
+def _score(what: Meant, known: Mapping[str, float]) -> float:
+    if what.name in known:
+        return known[what.name]
+    return max((known[member] for member in what.members if member in known), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -73,21 +91,20 @@ class _Classes:
 
 
 @cache
-def members(root: Path, code: str, said: str) -> tuple[str, ...]:
-    """The statements that make a class hold.
+def meant(root: Path, code: str, said: str) -> Meant:
+    """The class or statement that a code stands for.
 
-    Some names stand for several classes: AMI is a statement and a subclass, STTC a subclass and a superclass. What is
-    said of it tells them apart: a statement is called what its guideline calls it, a subclass by some of its
-    statements.
+    Some names stand for several: AMI is a statement and a subclass, STTC a subclass and a superclass. What is said of
+    it tells them apart: a statement is called what its guideline calls it, a subclass by some of its statements.
     """
     guideline = load_guidelines(check_sql=False).by_code.get(code)
     if guideline is not None and (guideline.phrase in said or guideline.name == said):
-        return (code,)
+        return Meant(code, (code,))
     known = _classes(root)
     below = known.subclasses.get(code, [])
     if code in known.superclasses and not set(below) & set(named_statements(said)):
-        return tuple(known.superclasses[code])
-    return tuple(below) or (code,)
+        return Meant(f"superclass:{code}", tuple(known.superclasses[code]))
+    return Meant(f"subclass:{code}", tuple(below)) if below else Meant(code, (code,))
 
 
 @cache

@@ -204,8 +204,8 @@ class ExampleMaker:
         single = len(messages) == 2
         if single and options and tuple(options) != YES_NO:
             question.children += [
-                self._judged(option, option in answers, self.named(option) or self.named(asked))
-                for option in self._options(answers, options, chance)
+                self._judged(option, option in answers, weight, self.named(option) or self.named(asked))
+                for option, weight in self._options(answers, options, chance)
             ]
         short = ", ".join(answers)
         if single and answers and len(short) <= LONGEST_SHORT_ANSWER:
@@ -217,19 +217,27 @@ class ExampleMaker:
             question.children.append(self._conversation(messages))
         return question
 
-    def _options(self, answers: Sequence[str], options: Sequence[str], chance: Any) -> list[str]:
-        """True options and about as many false ones, never more than wanted."""
+    def _options(self, answers: Sequence[str], options: Sequence[str], chance: Any) -> list[tuple[str, float]]:
+        """True options and about as many false ones, never more than wanted, each with its weight.
+
+        The weights make up for the drawing: true and false options count for as much as there are of them among all,
+        so that what is learned is how likely an option holds, not how likely it does among those drawn.
+        """
         true = [option for option in options if option in answers]
         false = [option for option in options if option not in answers]
         chance.shuffle(true)
         chance.shuffle(false)
-        true = true[: max(1, self.n_options // 2)]
-        return true + false[: self.n_options - len(true)]
+        n_true = min(len(true), max(1, self.n_options // 2))
+        n_false = min(len(false), self.n_options - n_true)
+        drawn = []
+        for kind, n in ((true, n_true), (false, n_false)):
+            drawn += [(option, len(kind) / n * (n_true + n_false) / len(options)) for option in kind[:n]]
+        return drawn
 
-    def _judged(self, option: str, holds: bool, about: tuple[int, ...]) -> Branch:
+    def _judged(self, option: str, holds: bool, weight: float, about: tuple[int, ...]) -> Branch:
         codec = self.codec
         tokens = [*codec.option, *codec.encode(option), *codec.short, codec.yes if holds else codec.no]
-        return Branch(tokens, [False] * (len(tokens) - 1) + [True], about=about)
+        return Branch(tokens, [False] * (len(tokens) - 1) + [True], weight, about)
 
     def _conversation(self, messages: Sequence[Mapping[str, str]]) -> Branch:
         """The first answer, and all further turns."""

@@ -51,6 +51,11 @@ class TargetTable:
         return sum(target.kind == "statement" for target in self.targets)
 
 
+def is_class(target: Target) -> bool:
+    """Whether it is a diagnostic class of several statements."""
+    return target.name.partition(":")[0] in CLASSES
+
+
 def read_targets(
     ecgs: pl.DataFrame,
     labels: pl.DataFrame,

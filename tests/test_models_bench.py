@@ -23,7 +23,7 @@ from ecglm.models.baselines.bench_models import SimClrProbe, Trees
 from ecglm.models.baselines.training import embed, probe, train_baseline
 from ecglm.models.baselines.trees import fit_trees, tree_probabilities
 from ecglm.models.bench_model import Reference
-from ecglm.models.classes import members
+from ecglm.models.classes import class_scores, meant
 from ecglm.models.evaluation import macro_auc
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
 from ecglm.synth.errors import ModelError
@@ -142,8 +142,18 @@ def test_a_class_has_the_statements_that_the_bench_counts(task: str, simulated_b
         for each in _items(questions.asked.filter(pl.col("role") == "test"), data, None):
             said = each.options if ask == "list" else (each.question,)
             for code, words in zip(each.codes, said, strict=True):
-                found[code] = set(members(each.recordings[0].root, code, words))
+                found[code] = set(meant(each.recordings[0].root, code, words).members)
         assert found == wanted
+
+
+def test_what_is_known_of_a_class_goes_before_its_statements(simulated_bench: Path) -> None:
+    data = Data(simulated_bench / "ecgs")
+    (loaded,) = find_tasks(("ptbxl-superdiagnostic",), ())
+    questions = build_questions(loaded, data, ask="list", limit=1)
+    (item,) = list(_items(questions.asked.filter(pl.col("role") == "test"), data, None))[:1]
+    known = {"IMI": 0.3, "ASMI": 0.6, "CLBBB": 0.2, "superclass:CD": 0.7, "NORM": 0.1}
+    scores = dict(zip(item.codes, class_scores(item, known), strict=True))
+    assert (scores["MI"], scores["CD"], scores["NORM"], scores["STTC"]) == (0.6, 0.7, 0.1, 0.0)
 
 
 def test_a_model_runs_on_the_bench_by_its_name(model: Path, simulated_bench: Path, tmp_path: Path) -> None:

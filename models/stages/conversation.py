@@ -20,12 +20,11 @@ from ecglm.models.fingerprint import fingerprint
 from ecglm.models.loop import Optimisation
 from ecglm.models.packing import Branch, pack
 from ecglm.models.pairs import ExampleMaker, Sampler, said
-from ecglm.models.targets import CLASSES
+from ecglm.models.targets import is_class
 from ecglm.models.text import Codec
 from ecglm.models.waveforms import Waveforms
 from ecglm.models.wording import STATEMENT_QUESTION, TokenNames, token_phrases
 
-CLASS_KINDS = tuple(f"{kind}:" for kind in CLASSES)
 LOOKS_WEIGHT = 1.0
 """Of looking at the ECG token that a question names, beside answering it."""
 
@@ -126,7 +125,7 @@ class NamedQuestions:
         kept = [
             (column, target.token)
             for column, target in enumerate(encoder.targets)
-            if target.kind == "statement" or target.name.startswith(CLASS_KINDS)
+            if target.kind == "statement" or is_class(target)
         ]
         questions = [STATEMENT_QUESTION.format(phrase=phrases[token]) for _, token in kept]
         self.codec = codec

@@ -14,15 +14,17 @@ from ecglm.models.encoder import Encoder
 from ecglm.models.evaluation import encode_all, macro_auc
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.loop import Optimisation, step_seed
-from ecglm.models.targets import TargetTable
+from ecglm.models.targets import TargetTable, is_class
 from ecglm.models.waveforms import Waveforms
 
+CLASS_WEIGHT = 0.5
+"""Of the diagnostic classes: they are fewer than statements, so that each counts for more."""
 FINDING_WEIGHT = 0.25
 VALUE_WEIGHT = 0.25
 
 
 class Supervised:
-    """Statements by binary cross-entropy; findings and values beside them, by a quarter each."""
+    """Statements by binary cross-entropy; classes of them, findings and values beside them, each by a weight."""
 
     name = "encoder"
 
@@ -41,8 +43,10 @@ class Supervised:
         self.ecg_ids, self.table = train
         self.validation = validation
         self.truth = torch.from_numpy(self.table.values)
-        kinds = [target.kind for target in self.table.targets]
-        self.columns = {kind: torch.tensor([k == kind for k in kinds]) for kind in ("statement", "finding", "value")}
+        kinds = ["class" if is_class(target) else target.kind for target in self.table.targets]
+        self.columns = {
+            kind: torch.tensor([k == kind for k in kinds]) for kind in ("statement", "class", "finding", "value")
+        }
         self.fingerprint = fingerprint(
             "supervised",
             list(self.ecg_ids),
@@ -69,6 +73,7 @@ class Supervised:
         truth = self.truth[chosen]
         parts = {
             "statement": binary(outputs, truth, self.columns["statement"]),
+            "class": CLASS_WEIGHT * binary(outputs, truth, self.columns["class"]),
             "finding": FINDING_WEIGHT * binary(outputs, truth, self.columns["finding"]),
             "value": VALUE_WEIGHT * huber(outputs, truth, self.columns["value"]),
         }
