@@ -73,6 +73,8 @@ SELECT ecg_id,
     {_leads_where("lead <> 'aVR' AND st_mv >= 0.1", "st_mv", "st_raised")},
     {_leads_where("lead <> 'aVR' AND st_mv <= -0.05", "st_mv", "st_lowered")},
     {_leads_where("lead <> 'aVR' AND t_mv <= -0.1", "t_mv", "t_inverted")},
+    arg_min(lead, (t_mv, lead_number)) FILTER (lead <> 'aVR') AS lowest_t_lead,
+    min(t_mv) FILTER (lead <> 'aVR') AS lowest_t_mv,
     count(q_ms + q_mv + st_mv + t_mv) = 12 AND bool_and(qrs_quality IS NULL OR qrs_quality >= 2)
     AND bool_and(t_quality IS NULL OR t_quality >= 2 OR abs(t_mv) < 0.08) AS leads_measured
 FROM lead_values GROUP BY ecg_id

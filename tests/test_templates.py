@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecglm.synth.errors import DefinitionError, RenderError
+from ecglm.synth.facts import ACROSS_BLOCKS, ECG_VIEWS
 from ecglm.synth.sandbox import number, sentence
 from ecglm.synth.templates import MAX_TEXT, TURN_END, Template, load_templates, parse_template
 
@@ -194,3 +196,11 @@ def test_number_never_prints_minus_zero(value: float, digits: int) -> None:
     text = number(value, digits)
     assert float(text) == pytest.approx(value, abs=10.0**-digits)
     assert not (text.startswith("-") and float(text) == 0)
+
+
+def test_two_ecgs_are_compared_by_a_view_that_spans_blocks() -> None:
+    """The earlier ECG may be in a block that the template does not see: a join of its rows would lose the pair."""
+    for template in load_templates(None):
+        views = set(re.findall(r"\w+", template.header.sql)) & set(ECG_VIEWS)
+        if views & set(ACROSS_BLOCKS):
+            assert views <= set(ACROSS_BLOCKS), template.id
