@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ VERDICTS = ("yes", "no", "not sure")
 ADAPTER = "lora_"
 UNSAVED = "not saved"
 _TOKENS_IN_A_PASS = 24_000
+_JUST_ABOVE = 0.01
+"""By how much, as a logit, an option is above the threshold that it was raised to."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Asked:
     question: str
     options: tuple[str, ...] = ()
     multiple: bool = False
+    """Whether several options may hold, one at least; else exactly one does."""
 
 
 class ECGLM:
@@ -288,10 +292,13 @@ def _decided(asked: Asked, verdicts: torch.Tensor, threshold: float) -> Answered
         scores = verdicts[0, [VERDICTS.index(option) for option in asked.options]].softmax(-1).tolist()
         surest = max(range(len(scores)), key=scores.__getitem__)
         return Answered(asked.options[surest], scores[surest], tuple(scores))
-    scores = (verdicts[:, 0] - verdicts[:, 1]).sigmoid().tolist()
+    logits = (verdicts[:, 0] - verdicts[:, 1]).double()
+    if asked.multiple:  # one option holds at least: if none is likely enough, all are raised until the likeliest is
+        needed = math.log(threshold / (1 - threshold)) + _JUST_ABOVE
+        logits += max(0.0, needed - float(logits.max()))
+    scores = logits.sigmoid().tolist()
     best = max(range(len(scores)), key=scores.__getitem__)
     chosen = [place for place, score in enumerate(scores) if score > threshold] if asked.multiple else [best]
-    chosen = chosen or [best]
     text = ", ".join(asked.options[place] for place in chosen)
     return Answered(text, min(scores[place] for place in chosen), tuple(scores))
 

@@ -171,7 +171,8 @@ WITH named AS (
     SELECT ecg_id, 4, 0, 'a further remark in the report' FROM measured_ecgs
     WHERE {REMARK_SQL} AND ecg_id NOT IN (SELECT ecg_id FROM named)
 )
-SELECT n.ecg_id, x.words IS NULL AND n.likelihood >= 80 AS normal_assertable, x.words AS normal_exceptions
+SELECT n.ecg_id, x.words IS NULL AND n.likelihood >= 80 AS normal_assertable,
+       CASE WHEN n.likelihood >= 80 THEN x.words END AS normal_exceptions  -- a doubtful "normal" is not called one
 FROM (SELECT ecg_id, likelihood FROM labels WHERE code = 'NORM') n
 LEFT JOIN (SELECT ecg_id, and_join(list(words ORDER BY part, place)) AS words FROM exceptions GROUP BY ecg_id) x
 USING (ecg_id)

@@ -84,6 +84,7 @@ NORMALITY: list[tuple[str, tuple[Label, ...], dict[str, Any], bool, str | None]]
     ("norm-80", (diagnosis("NORM", 80.0, "probable"), SINUS), {}, True, None),
     ("norm-79", (diagnosis("NORM", 79.0, "possible"), SINUS), {}, False, None),
     ("norm-0", (diagnosis("NORM", 0.0, "unknown"), SINUS), {}, False, None),
+    ("norm-50-and-slow", (diagnosis("NORM", 50.0, "possible"), rhythm("SBRAD")), {}, False, None),
     ("norm-and-bradycardia", (NORMAL, rhythm("SBRAD")), {}, False, "sinus bradycardia"),
     ("norm-and-fibrillation", (NORMAL, rhythm("AFIB")), {}, False, "atrial fibrillation"),
     ("norm-and-block", (NORMAL, SINUS, diagnosis("1AVB", 100.0, "certain")), {}, False, "first-degree AV block"),
