@@ -44,9 +44,9 @@ Fold 10 of PTB-XL; thresholds from fold 9; intervals of 95 % by bootstrap over p
 `presence`. Made by `benchmarks/results.py`; the files beside this page have every figure with its command, the
 fingerprints of model, task and questions, and the seed.
 
-- An earlier state of the model was asked about fold 10 before. What was changed after it (yes and no in any order,
-  names of classes, candidates of open questions) was seen on fold 9 or in the code, and nothing was chosen by fold
-  10, but these figures are not the first look at it.
+- Earlier states of the model were asked about fold 10, and that superclasses and ECG-QA's query questions came out
+  low there was known when the encoder's loss was given a term for classes and options a weight. How was chosen on
+  fold 9 and on ECG-QA's list of valid ECGs in fold 9; but these figures are not the first look at fold 10.
 - `reference` answers questions: its figures are *trained by text*, not zero-shot.
 - `encoder head` is the same encoder's own output; the difference is what asking costs.
 - `question only` is the same model with the ECG blanked.
