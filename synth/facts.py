@@ -5,7 +5,7 @@ Everything here is SQL over Arrow tables on the locked connection; no Python run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -296,11 +296,15 @@ def derive_views(
         guidelines: those of `decided`.
         decided: what `decide_ecgs` gives.
     """
-    unrelated = pc.is_in(
-        measured_ecgs["ecg_id"], value_set=labels.filter(pc.is_in(labels["code"], pa.array(_WITHOUT_PR)))["ecg_id"]
+    ecgs = measured_ecgs["ecg_id"]
+    unrelated = pc.is_in(ecgs, value_set=_labelled(labels, _WITHOUT_PR))
+    paced = pc.or_(
+        pc.is_in(ecgs, value_set=_labelled(labels, ("PACE",))), pc.fill_null(measured_ecgs["pacemaker"], False)
     )
     measured_ecgs = _without_p_waves(measured_ecgs, unrelated)
-    assessed = _without_p_rules(decided.assessed, guidelines, measured_ecgs["ecg_id"].filter(unrelated))
+    assessed = _without_rules(decided.assessed, guidelines, _of_p, ecgs.filter(unrelated))
+    assessed = _without_rules(assessed, guidelines, _of_ectopy, ecgs.filter(paced))
+    assessed = _without_borrowed_width(assessed, guidelines, _labelled(labels, _WIDE_QRS))
     label_index = pa.array(range(labels.num_rows), pa.int64())
     with LockedConnection({"merged": measured_ecgs}) as connection:
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
@@ -345,6 +349,15 @@ def _of_p(measurement: str) -> bool:
     return measurement.startswith(("P_", "P-_", "PR_")) and measurement not in ("P_Found_Global", "P_Evidence_Global")
 
 
+def _of_ectopy(measurement: str) -> bool:
+    """Paced beats beside spontaneous ones differ in shape too, so what is counted as ectopic need not be early."""
+    return measurement == "Ectopic_Count_Global"
+
+
+def _labelled(labels: pa.Table, codes: Sequence[str]) -> pa.ChunkedArray:
+    return labels.filter(pc.is_in(labels["code"], pa.array(codes)))["ecg_id"]
+
+
 def _without_p_waves(measured_ecgs: pa.Table, unrelated: pa.ChunkedArray) -> pa.Table:
     """The same ECGs, the measurements of a P wave and of the PR interval NULL in those where no P wave leads to QRS."""
     for place, column in enumerate(measured_ecgs.schema):
@@ -354,11 +367,28 @@ def _without_p_waves(measured_ecgs: pa.Table, unrelated: pa.ChunkedArray) -> pa.
     return measured_ecgs
 
 
-def _without_p_rules(assessed: pa.Table, guidelines: GuidelineSet, unrelated: pa.ChunkedArray) -> pa.Table:
-    """The same verdicts without those on P waves and PR intervals of the ECGs where no P wave leads to QRS."""
-    of_p = pa.array([any(map(_of_p, rule.measurements)) for _, rule in rules_of(guidelines)])
-    meant = pc.and_(of_p.take(assessed["rule"]), pc.is_in(assessed["ecg_id"], value_set=unrelated))
-    return assessed.filter(pc.invert(meant))
+def _without_rules(
+    assessed: pa.Table, guidelines: GuidelineSet, of: Callable[[str], bool], ecgs: pa.ChunkedArray
+) -> pa.Table:
+    """The same verdicts without those that rest on such a measurement of these ECGs."""
+    meant = pa.array([any(map(of, rule.measurements)) for _, rule in rules_of(guidelines)])
+    dropped = pc.and_(meant.take(assessed["rule"]), pc.is_in(assessed["ecg_id"], value_set=ecgs))
+    return assessed.filter(pc.invert(dropped))
+
+
+_WIDE_QRS = ("CLBBB", "CRBBB", "ILBBB", "IRBBB", "WPW", "PACE")
+"""Statements that say why a QRS complex is wide, so that its width is no sign of these:"""
+_BY_WIDTH = ("IVCD", "LVH")
+
+
+def _without_borrowed_width(assessed: pa.Table, guidelines: GuidelineSet, ecgs: pa.ChunkedArray) -> pa.Table:
+    """The same verdicts without the criteria of `_BY_WIDTH` that are met by a QRS duration which has another reason."""
+    by_width = pa.array(
+        [code in _BY_WIDTH and "QRS_Dur_Global" in rule.measurements for code, rule in rules_of(guidelines)]
+    )
+    met = pc.equal(assessed["verdict"].cast(pa.string()), "met")
+    dropped = pc.and_(pc.and_(met, by_width.take(assessed["rule"])), pc.is_in(assessed["ecg_id"], value_set=ecgs))
+    return assessed.filter(pc.invert(dropped))
 
 
 def _findings(
