@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.findings import Decided, decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
@@ -304,7 +305,9 @@ def derive_views(
     measured_ecgs = _without_p_waves(measured_ecgs, unrelated)
     assessed = _without_rules(decided.assessed, guidelines, _of_p, ecgs.filter(unrelated))
     assessed = _without_rules(assessed, guidelines, _of_ectopy, ecgs.filter(paced))
-    assessed = _without_borrowed_width(assessed, guidelines, _labelled(labels, _WIDE_QRS))
+    wide = _labelled(labels, _WIDE_QRS)
+    assessed = _without_met(assessed, guidelines, _borrows_width, wide)
+    assessed = _without_met(assessed, guidelines, _borrows_st, _labelled(labels, _SECONDARY_ST))
     label_index = pa.array(range(labels.num_rows), pa.int64())
     with LockedConnection({"merged": measured_ecgs}) as connection:
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
@@ -313,7 +316,7 @@ def derive_views(
         "merged": measured_ecgs,
         "annotations": annotations,
         "source_labels": labels.append_column("label_index", label_index),
-        "findings": _findings(assessed, annotations, labels, guidelines, relations["guideline_criteria"]),
+        "findings": _findings(assessed, annotations, labels, guidelines, relations["guideline_criteria"], wide),
         "unsure": decided.unsure,
         **relations,
     }
@@ -379,20 +382,37 @@ def _without_rules(
 _WIDE_QRS = ("CLBBB", "CRBBB", "ILBBB", "IRBBB", "WPW", "PACE")
 """Statements that say why a QRS complex is wide, so that its width is no sign of these:"""
 _BY_WIDTH = ("IVCD", "LVH")
+_OTHER_BLOCKS = ("CLBBB", "CRBBB", "ILBBB", "IRBBB", "WPW")
+"""Statements that the width alone does not suggest where it belongs to another of them."""
+_SECONDARY_ST = ("CLBBB", "ILBBB", "WPW", "PACE")
+"""Statements with ST and T that follow from the QRS complex, and so are no sign of a ventricular aneurysm."""
 
 
-def _without_borrowed_width(assessed: pa.Table, guidelines: GuidelineSet, ecgs: pa.ChunkedArray) -> pa.Table:
-    """The same verdicts without the criteria of `_BY_WIDTH` that are met by a QRS duration which has another reason."""
-    by_width = pa.array(
-        [code in _BY_WIDTH and "QRS_Dur_Global" in rule.measurements for code, rule in rules_of(guidelines)]
-    )
+def _borrows_width(code: str, rule: Criterion) -> bool:
+    return code in _BY_WIDTH and "QRS_Dur_Global" in rule.measurements
+
+
+def _borrows_st(code: str, rule: Criterion) -> bool:
+    return code == "ANEUR"
+
+
+def _without_met(
+    assessed: pa.Table, guidelines: GuidelineSet, of: Callable[[str, Criterion], bool], ecgs: pa.ChunkedArray
+) -> pa.Table:
+    """The same verdicts without such criteria that are met in these ECGs, where the values have another reason."""
+    meant = pa.array([of(code, rule) for code, rule in rules_of(guidelines)])
     met = pc.equal(assessed["verdict"].cast(pa.string()), "met")
-    dropped = pc.and_(pc.and_(met, by_width.take(assessed["rule"])), pc.is_in(assessed["ecg_id"], value_set=ecgs))
+    dropped = pc.and_(pc.and_(met, meant.take(assessed["rule"])), pc.is_in(assessed["ecg_id"], value_set=ecgs))
     return assessed.filter(pc.invert(dropped))
 
 
 def _findings(
-    assessed: pa.Table, annotations: pa.Table, labels: pa.Table, guidelines: GuidelineSet, criteria: pa.Table
+    assessed: pa.Table,
+    annotations: pa.Table,
+    labels: pa.Table,
+    guidelines: GuidelineSet,
+    criteria: pa.Table,
+    wide: pa.ChunkedArray,
 ) -> pa.Table:
     """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
     places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
@@ -405,6 +425,10 @@ def _findings(
     label = pc.index_in(
         pc.binary_join_element_wise(assessed["ecg_id"], assessed["code"].cast(pa.string()), " "), value_set=said
     )
+    width_alone = pa.array(
+        [code in _OTHER_BLOCKS and {*rule.measurements} == {"QRS_Dur_Global"} for code, rule in rules_of(guidelines)]
+    ).take(assessed["rule"])
+    explained = pc.and_(pc.and_(width_alone, pc.is_in(assessed["ecg_id"], value_set=wide)), pc.is_null(label))
     return pa.table(
         {
             "ecg_id": assessed["ecg_id"],
@@ -416,7 +440,7 @@ def _findings(
             "evidence": assessed["evidence"],
             "evidence_text": assessed["evidence_text"],
             **{name: words[name] for name in ("criterion_text", "name", "phrase", "citation", "doi")},
-            "suggests": criteria["suggests"].combine_chunks().take(place.combine_chunks()),
+            "suggests": pc.and_not(criteria["suggests"].combine_chunks().take(place), explained),
             "labelled": pc.is_valid(label),
             "certainty": labels["certainty"].take(label),
             "annotation_text": annotations["annotation_text"].take(

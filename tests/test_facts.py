@@ -128,6 +128,11 @@ def normality() -> Made:
     made.add("wide", SINUS, measured={**voltage, "QRS_Dur_Global": 160.0})
     for code in ("CLBBB", "CRBBB", "WPW", "PACE"):
         made.add(f"wide-{code}", SINUS, form(code), measured={**voltage, "QRS_Dur_Global": 160.0})
+    raised = dict.fromkeys(("ST_Amp_V1", "ST_Amp_V2", "ST_Amp_V3", "ST_Amp_V4"), 0.2)
+    raised |= dict.fromkeys(("T_Amp_V1", "T_Amp_V2", "T_Amp_V3", "T_Amp_V4"), 0.1)
+    raised |= dict.fromkeys(("QRS_AmpPP_V1", "QRS_AmpPP_V2", "QRS_AmpPP_V3", "QRS_AmpPP_V4"), 2.0)
+    made.add("raised", SINUS, measured=raised)
+    made.add("raised-CLBBB", SINUS, form("CLBBB"), measured=raised)
     made.add("narrow-CRBBB", SINUS, form("CRBBB"), measured={**voltage, "QRS_Dur_Global": 90.0})
     made.add("extra-beats", SINUS, measured=extra)
     made.add("extra-beats-paced", rhythm("PACE"), measured=extra)
@@ -370,6 +375,25 @@ def test_the_width_of_a_block_is_no_sign_of_another_disturbance_or_of_hypertroph
         ("IVCD", "minnesota-7-4", "not_met"),
         ("LVH", "cornell-product-women", "not_met"),
     }, "what is narrow all the same is told"
+
+
+def test_the_width_of_one_block_does_not_suggest_another(normality: Made) -> None:
+    def suggested(name: str) -> set[str]:
+        rows = normality.rows("findings", name)
+        return {row["code"] for row in rows if row["criterion"] == "qrs-duration" and row["suggests"]}
+
+    assert {"CLBBB", "CRBBB"} <= suggested("wide")
+    assert "CRBBB" in suggested("wide-CRBBB")
+    assert "CLBBB" not in suggested("wide-CRBBB")
+    assert {row["verdict"] for row in normality.rows("findings", "wide-CRBBB") if row["code"] == "CLBBB"} == {"met"}
+
+
+def test_st_that_follows_from_the_qrs_complex_is_no_sign_of_an_aneurysm(normality: Made) -> None:
+    def aneurysm(name: str) -> set[str]:
+        return {row["verdict"] for row in normality.rows("findings", name) if row["code"] == "ANEUR"}
+
+    assert aneurysm("raised") == {"met"}
+    assert aneurysm("raised-CLBBB") == set()
 
 
 def test_findings_are_those_that_could_be_assessed(made: Made) -> None:
