@@ -12,6 +12,7 @@ _TIDY = (
     (r"\.( ?\.)+", "."),
     (r" +([.,])", r"\1"),
     (r"\bin in\b", "in"),
+    (r"\bfasicular", "fascicular"),
     (r"^ +| +$", ""),
 )
 """What typing left behind in the lower-case reports of PTB-XL."""
@@ -79,8 +80,8 @@ _PLAIN = "|".join(
 """What a German, English or Swedish report of a normal ECG says; filler words too, so that only a finding is left."""
 
 _REST_OF_REPORT = f"regexp_replace(lower(report), {quote_text(_PLAIN)}, ' ', 'g')"
-REMARK_SQL = f"(report IS NOT NULL AND trim(regexp_replace({_REST_OF_REPORT}, '[ .,()\\-:]+', ' ', 'g')) <> '')"
-"""Whether a source report says more than that the ECG is normal."""
+REMARK_SQL = f"(report IS NOT NULL AND regexp_matches({_REST_OF_REPORT}, '\\p{{L}}{{2}}|\\d'))"
+"""Whether a source report says more than that the ECG is normal: a word or a number, not a letter mistyped."""
 
 
 def _replaced(expression: str, rules: tuple[tuple[str, str], ...]) -> str:

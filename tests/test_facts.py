@@ -105,6 +105,15 @@ NORMALITY: list[tuple[str, tuple[Label, ...], dict[str, Any], bool, str | None]]
     ("norm-and-extra-beats", (NORMAL, SINUS), {"extra_beats": "1ES"}, False, "extra beats"),
     ("norm-and-pacemaker", (NORMAL, SINUS), {"pacemaker": True}, False, "a pacemaker"),
     ("norm-unmeasured", (NORMAL, SINUS), {"measured": {}}, True, None),
+    ("norm-and-plain-report", (NORMAL, SINUS), {"report": "sinusrhythmus lagetyp normal normales ekg"}, True, None),
+    ("norm-and-slip", (NORMAL, SINUS), {"report": "ysinusrhythmus mlt/llt normales ekg"}, True, None),
+    (
+        "norm-and-remark",
+        (NORMAL, SINUS),
+        {"report": "sinusrhythmus periphere niederspannung"},
+        False,
+        "a further remark in the report",
+    ),
 ]
 
 
@@ -114,6 +123,20 @@ def normality() -> Made:
     for name, labels, columns, *_ in NORMALITY:
         made.add(name, *labels, **columns)
     made.add("not-labelled-normal", SINUS)
+    extra = {"QRS_Count_Global": 11.0, "Ectopic_Count_Global": 5.0, "QRS_Dur_Global": 160.0}
+    voltage = {"R_Amp_aVL": 1.0, "S_Amp_V3": -0.9}
+    made.add("wide", SINUS, measured={**voltage, "QRS_Dur_Global": 160.0})
+    for code in ("CLBBB", "CRBBB", "WPW", "PACE"):
+        made.add(f"wide-{code}", SINUS, form(code), measured={**voltage, "QRS_Dur_Global": 160.0})
+    raised = dict.fromkeys(("ST_Amp_V1", "ST_Amp_V2", "ST_Amp_V3", "ST_Amp_V4"), 0.2)
+    raised |= dict.fromkeys(("T_Amp_V1", "T_Amp_V2", "T_Amp_V3", "T_Amp_V4"), 0.1)
+    raised |= dict.fromkeys(("QRS_AmpPP_V1", "QRS_AmpPP_V2", "QRS_AmpPP_V3", "QRS_AmpPP_V4"), 2.0)
+    made.add("raised", SINUS, measured=raised)
+    made.add("raised-CLBBB", SINUS, form("CLBBB"), measured=raised)
+    made.add("narrow-CRBBB", SINUS, form("CRBBB"), measured={**voltage, "QRS_Dur_Global": 90.0})
+    made.add("extra-beats", SINUS, measured=extra)
+    made.add("extra-beats-paced", rhythm("PACE"), measured=extra)
+    made.add("extra-beats-pacemaker", SINUS, pacemaker=True, measured=extra)
     return made.derive()
 
 
@@ -318,6 +341,59 @@ def test_no_pr_interval_is_told_where_no_p_wave_leads_to_qrs(made: Made) -> None
     assert fibrillation["P_Found_Global"] == 1.0, "that a wave is found may well speak against the rhythm"
     assert {row["code"] for row in made.rows("findings", "pr-in-SR")} == {"LONG", "SHORT"}
     assert made.rows("findings", "pr-in-AFIB") == []
+
+
+@pytest.mark.parametrize("name", ["extra-beats-paced", "extra-beats-pacemaker"])
+def test_beats_of_another_shape_are_no_extra_beats_beside_a_pacemaker(normality: Made, name: str) -> None:
+    of_ectopy = {"PVC", "PAC", "PRC(S)", "BIGU"}
+    assert of_ectopy <= {row["code"] for row in normality.rows("findings", "extra-beats") if row["verdict"] == "met"}
+    codes = {row["code"] for row in normality.rows("findings", name)}
+    assert "CLBBB" in codes, "what does not rest on their count is decided"
+    assert not codes & of_ectopy
+    assert not [
+        row["code"] for row in normality.rows("negatives", name) if row["code"] in of_ectopy and row["suggested"]
+    ]
+    assert normality.facts(name)["Ectopic_Count_Global"] == 5.0, "what keeps RR intervals from being called regular"
+
+
+def verdicts_by_width(made: Made, name: str) -> set[tuple[str, str, str]]:
+    rows = [row for row in made.rows("findings", name) if row["code"] == "IVCD" or "product" in row["criterion"]]
+    return {(row["code"], row["criterion"], row["verdict"]) for row in rows}
+
+
+def test_the_width_of_a_block_is_no_sign_of_another_disturbance_or_of_hypertrophy(normality: Made) -> None:
+    assert verdicts_by_width(normality, "wide") == {
+        ("IVCD", "qrs-duration", "met"),
+        ("IVCD", "minnesota-7-4", "met"),
+        ("LVH", "cornell-product-women", "met"),
+    }
+    for code in ("CLBBB", "CRBBB", "WPW", "PACE"):
+        assert verdicts_by_width(normality, f"wide-{code}") == set()
+        assert ("CLBBB", "met") in {(r["code"], r["verdict"]) for r in normality.rows("findings", f"wide-{code}")}
+    assert verdicts_by_width(normality, "narrow-CRBBB") == {
+        ("IVCD", "qrs-duration", "not_met"),
+        ("IVCD", "minnesota-7-4", "not_met"),
+        ("LVH", "cornell-product-women", "not_met"),
+    }, "what is narrow all the same is told"
+
+
+def test_the_width_of_one_block_does_not_suggest_another(normality: Made) -> None:
+    def suggested(name: str) -> set[str]:
+        rows = normality.rows("findings", name)
+        return {row["code"] for row in rows if row["criterion"] == "qrs-duration" and row["suggests"]}
+
+    assert {"CLBBB", "CRBBB"} <= suggested("wide")
+    assert "CRBBB" in suggested("wide-CRBBB")
+    assert "CLBBB" not in suggested("wide-CRBBB")
+    assert {row["verdict"] for row in normality.rows("findings", "wide-CRBBB") if row["code"] == "CLBBB"} == {"met"}
+
+
+def test_st_that_follows_from_the_qrs_complex_is_no_sign_of_an_aneurysm(normality: Made) -> None:
+    def aneurysm(name: str) -> set[str]:
+        return {row["verdict"] for row in normality.rows("findings", name) if row["code"] == "ANEUR"}
+
+    assert aneurysm("raised") == {"met"}
+    assert aneurysm("raised-CLBBB") == set()
 
 
 def test_findings_are_those_that_could_be_assessed(made: Made) -> None:

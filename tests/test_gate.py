@@ -99,6 +99,27 @@ def test_a_patient_is_not_told_one_finding_as_if_it_were_all(simulated_corpus: P
     assert told == several
 
 
+def test_a_reading_is_not_quoted_as_surer_than_it_is(simulated_corpus: Path) -> None:
+    corpus = Corpus.open(simulated_corpus)
+    labels = corpus.table("labels").to_table(columns=["ecg_id", "code", "certainty"]).to_pylist()
+    certainty = {(row["ecg_id"], row["code"]): row["certainty"] for row in labels}
+    chosen = pc.field("template_id") == "dialogue-what-if"
+    pairs = corpus.table("pairs").to_table(columns=["ecg_ids", "codes", "messages"], filter=chosen).to_pylist()
+    said = [
+        (
+            certainty.get((pair["ecg_ids"][0], pair["codes"][0])),
+            re.search("(states|includes) (.*)", str(last["content"])),
+        )
+        for pair in pairs
+        for last in pair["messages"][-1:]
+    ]
+    assert any(grade in ("possible", "probable") for grade, _ in said)
+    for grade, found in said:
+        if grade in ("possible", "probable"):
+            assert found
+            assert found[2].startswith(f"{grade} ")
+
+
 def test_infarctions_have_nothing_that_could_contradict_them() -> None:
     infarctions = [g for g in load_guidelines().by_code.values() if g.code.endswith("MI") or g.code.startswith("INJ")]
     assert len(infarctions) >= 14
