@@ -5,13 +5,13 @@ Everything here is SQL over Arrow tables on the locked connection; no Python run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
+from ecglm.synth.explained import unexplained, width_explained
 from ecglm.synth.findings import Decided, decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
@@ -297,17 +297,7 @@ def derive_views(
         guidelines: those of `decided`.
         decided: what `decide_ecgs` gives.
     """
-    ecgs = measured_ecgs["ecg_id"]
-    unrelated = pc.is_in(ecgs, value_set=_labelled(labels, _WITHOUT_PR))
-    paced = pc.or_(
-        pc.is_in(ecgs, value_set=_labelled(labels, ("PACE",))), pc.fill_null(measured_ecgs["pacemaker"], False)
-    )
-    measured_ecgs = _without_p_waves(measured_ecgs, unrelated)
-    assessed = _without_rules(decided.assessed, guidelines, _of_p, ecgs.filter(unrelated))
-    assessed = _without_rules(assessed, guidelines, _of_ectopy, ecgs.filter(paced))
-    wide = _labelled(labels, _WIDE_QRS)
-    assessed = _without_met(assessed, guidelines, _borrows_width, wide)
-    assessed = _without_met(assessed, guidelines, _borrows_st, _labelled(labels, _SECONDARY_ST))
+    measured_ecgs, assessed = unexplained(measured_ecgs, decided.assessed, labels, guidelines)
     label_index = pa.array(range(labels.num_rows), pa.int64())
     with LockedConnection({"merged": measured_ecgs}) as connection:
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
@@ -316,7 +306,7 @@ def derive_views(
         "merged": measured_ecgs,
         "annotations": annotations,
         "source_labels": labels.append_column("label_index", label_index),
-        "findings": _findings(assessed, annotations, labels, guidelines, relations["guideline_criteria"], wide),
+        "findings": _findings(assessed, annotations, labels, guidelines, relations["guideline_criteria"]),
         "unsure": decided.unsure,
         **relations,
     }
@@ -344,75 +334,8 @@ def derive_views(
     return {**views, "findings": tables["findings"]}
 
 
-_WITHOUT_PR = ("AFIB", "AFLT", "SVTAC", "PSVT", "3AVB")
-"""Rhythms in which no P wave leads to each QRS complex: what was measured before the complexes is none."""
-
-
-def _of_p(measurement: str) -> bool:
-    return measurement.startswith(("P_", "P-_", "PR_")) and measurement not in ("P_Found_Global", "P_Evidence_Global")
-
-
-def _of_ectopy(measurement: str) -> bool:
-    """Paced beats beside spontaneous ones differ in shape too, so what is counted as ectopic need not be early."""
-    return measurement == "Ectopic_Count_Global"
-
-
-def _labelled(labels: pa.Table, codes: Sequence[str]) -> pa.ChunkedArray:
-    return labels.filter(pc.is_in(labels["code"], pa.array(codes)))["ecg_id"]
-
-
-def _without_p_waves(measured_ecgs: pa.Table, unrelated: pa.ChunkedArray) -> pa.Table:
-    """The same ECGs, the measurements of a P wave and of the PR interval NULL in those where no P wave leads to QRS."""
-    for place, column in enumerate(measured_ecgs.schema):
-        if _of_p(column.name):
-            blanked = pc.if_else(unrelated, pa.scalar(None, column.type), measured_ecgs[column.name])
-            measured_ecgs = measured_ecgs.set_column(place, column, blanked)
-    return measured_ecgs
-
-
-def _without_rules(
-    assessed: pa.Table, guidelines: GuidelineSet, of: Callable[[str], bool], ecgs: pa.ChunkedArray
-) -> pa.Table:
-    """The same verdicts without those that rest on such a measurement of these ECGs."""
-    meant = pa.array([any(map(of, rule.measurements)) for _, rule in rules_of(guidelines)])
-    dropped = pc.and_(meant.take(assessed["rule"]), pc.is_in(assessed["ecg_id"], value_set=ecgs))
-    return assessed.filter(pc.invert(dropped))
-
-
-_WIDE_QRS = ("CLBBB", "CRBBB", "ILBBB", "IRBBB", "WPW", "PACE")
-"""Statements that say why a QRS complex is wide, so that its width is no sign of these:"""
-_BY_WIDTH = ("IVCD", "LVH")
-_OTHER_BLOCKS = ("CLBBB", "CRBBB", "ILBBB", "IRBBB", "WPW")
-"""Statements that the width alone does not suggest where it belongs to another of them."""
-_SECONDARY_ST = ("CLBBB", "ILBBB", "WPW", "PACE")
-"""Statements with ST and T that follow from the QRS complex, and so are no sign of a ventricular aneurysm."""
-
-
-def _borrows_width(code: str, rule: Criterion) -> bool:
-    return code in _BY_WIDTH and "QRS_Dur_Global" in rule.measurements
-
-
-def _borrows_st(code: str, rule: Criterion) -> bool:
-    return code == "ANEUR"
-
-
-def _without_met(
-    assessed: pa.Table, guidelines: GuidelineSet, of: Callable[[str, Criterion], bool], ecgs: pa.ChunkedArray
-) -> pa.Table:
-    """The same verdicts without such criteria that are met in these ECGs, where the values have another reason."""
-    meant = pa.array([of(code, rule) for code, rule in rules_of(guidelines)])
-    met = pc.equal(assessed["verdict"].cast(pa.string()), "met")
-    dropped = pc.and_(pc.and_(met, meant.take(assessed["rule"])), pc.is_in(assessed["ecg_id"], value_set=ecgs))
-    return assessed.filter(pc.invert(dropped))
-
-
 def _findings(
-    assessed: pa.Table,
-    annotations: pa.Table,
-    labels: pa.Table,
-    guidelines: GuidelineSet,
-    criteria: pa.Table,
-    wide: pa.ChunkedArray,
+    assessed: pa.Table, annotations: pa.Table, labels: pa.Table, guidelines: GuidelineSet, criteria: pa.Table
 ) -> pa.Table:
     """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
     places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
@@ -425,10 +348,7 @@ def _findings(
     label = pc.index_in(
         pc.binary_join_element_wise(assessed["ecg_id"], assessed["code"].cast(pa.string()), " "), value_set=said
     )
-    width_alone = pa.array(
-        [code in _OTHER_BLOCKS and {*rule.measurements} == {"QRS_Dur_Global"} for code, rule in rules_of(guidelines)]
-    ).take(assessed["rule"])
-    explained = pc.and_(pc.and_(width_alone, pc.is_in(assessed["ecg_id"], value_set=wide)), pc.is_null(label))
+    explained = pc.and_(width_explained(assessed, labels, guidelines), pc.is_null(label))
     return pa.table(
         {
             "ecg_id": assessed["ecg_id"],

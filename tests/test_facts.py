@@ -133,6 +133,9 @@ def normality() -> Made:
     raised |= dict.fromkeys(("QRS_AmpPP_V1", "QRS_AmpPP_V2", "QRS_AmpPP_V3", "QRS_AmpPP_V4"), 2.0)
     made.add("raised", SINUS, measured=raised)
     made.add("raised-CLBBB", SINUS, form("CLBBB"), measured=raised)
+    tall = {**QUIET, "R_Amp_V1": 0.9, "S_Amp_V1": -0.1, "S_Amp_V5": -0.8, "S_Amp_V6": -0.8}
+    made.add("tall-r", SINUS, measured=tall)
+    made.add("tall-r-CRBBB", SINUS, form("CRBBB"), measured=tall)
     made.add("narrow-CRBBB", SINUS, form("CRBBB"), measured={**voltage, "QRS_Dur_Global": 90.0})
     made.add("extra-beats", SINUS, measured=extra)
     made.add("extra-beats-paced", rhythm("PACE"), measured=extra)
@@ -394,6 +397,15 @@ def test_st_that_follows_from_the_qrs_complex_is_no_sign_of_an_aneurysm(normalit
 
     assert aneurysm("raised") == {"met"}
     assert aneurysm("raised-CLBBB") == set()
+
+
+def test_the_r_wave_of_right_bundle_branch_block_is_no_sign_of_right_ventricular_hypertrophy(normality: Made) -> None:
+    def met(name: str) -> set[str]:
+        rows = normality.rows("findings", name)
+        return {row["criterion"] for row in rows if row["code"] == "RVH" and row["verdict"] == "met"}
+
+    assert len(met("tall-r")) >= 3
+    assert met("tall-r-CRBBB") == set()
 
 
 def test_findings_are_those_that_could_be_assessed(made: Made) -> None:

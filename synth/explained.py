@@ -1,0 +1,114 @@
+"""What a statement explains is no sign of anything else: verdicts that are left out beside it.
+
+A criterion is decided by measurements alone. Where a rhythm, a block or a pacemaker is stated that accounts for the
+value, the criterion says nothing; the pitfalls of the guidelines named here say why, with their sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ecglm.synth.criteria import Criterion
+from ecglm.synth.findings import rules_of
+from ecglm.synth.guidelines import GuidelineSet
+
+_WITHOUT_PR = ("AFIB", "AFLT", "SVTAC", "PSVT", "3AVB")
+"""Rhythms in which no P wave leads to each QRS complex: what was measured before the complexes is none."""
+_BLOCKS = ("CLBBB", "CRBBB", "ILBBB", "IRBBB", "WPW")
+"""Statements that say why a QRS complex is wide; the width alone suggests none of them beside another."""
+_WIDE_QRS = (*_BLOCKS, "PACE")
+_BY_WIDTH = ("IVCD", "LVH")
+"""Statements with criteria of the width, which a block or a pacemaker meets as well."""
+_SECONDARY_ST = ("CLBBB", "ILBBB", "WPW", "PACE")
+"""Statements with ST and T that follow from the QRS complex, and so are no sign of a ventricular aneurysm."""
+_TERMINAL_R = ("CRBBB", "IRBBB", "WPW")
+"""Statements with a late R wave in V1 and S wave in V6 of their own, which are no sign of a large right ventricle."""
+_OF_LARGE_RIGHT_VENTRICLE = {"R_Amp_V1", "S_Amp_V5", "S_Amp_V6"}
+
+
+def unexplained(
+    measured_ecgs: pa.Table, assessed: pa.Table, labels: pa.Table, guidelines: GuidelineSet
+) -> tuple[pa.Table, pa.Table]:
+    """The ECGs and verdicts, without what the statements of an ECG account for.
+
+    Args:
+        measured_ecgs: one row per ECG; P and PR become NULL where no P wave leads to QRS.
+        assessed: what `decide` could assess.
+        labels: the `labels` table of these ECGs.
+        guidelines: whose criteria were decided.
+    """
+
+    def stated(*codes: str) -> pa.ChunkedArray:
+        return _stated(labels, codes)
+
+    ecgs = measured_ecgs["ecg_id"]
+    without_pr = stated(*_WITHOUT_PR)
+    paced = pc.or_(pc.is_in(ecgs, value_set=stated("PACE")), pc.fill_null(measured_ecgs["pacemaker"], False))
+    for meant, verdict, where in (
+        (_rests_on(_of_p), None, without_pr),
+        (_rests_on(_of_ectopy), None, ecgs.filter(paced)),
+        (_borrows_width, "met", stated(*_WIDE_QRS)),
+        (_borrows_st, "met", stated(*_SECONDARY_ST)),
+        (_borrows_r, "met", stated(*_TERMINAL_R)),
+    ):
+        dropped = pc.and_(_of_rules(assessed, guidelines, meant), pc.is_in(assessed["ecg_id"], value_set=where))
+        if verdict is not None:
+            dropped = pc.and_(dropped, pc.equal(assessed["verdict"].cast(pa.string()), verdict))
+        assessed = assessed.filter(pc.invert(dropped))
+    return _without_p_waves(measured_ecgs, pc.is_in(ecgs, value_set=without_pr)), assessed
+
+
+def width_explained(assessed: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> pa.ChunkedArray:
+    """Which verdicts are of a block by its width alone, in an ECG whose width a statement accounts for."""
+    meant = _of_rules(assessed, guidelines, _is_width_alone)
+    return pc.and_(meant, pc.is_in(assessed["ecg_id"], value_set=_stated(labels, _WIDE_QRS)))
+
+
+def _stated(labels: pa.Table, codes: Sequence[str]) -> pa.ChunkedArray:
+    return labels.filter(pc.is_in(labels["code"], pa.array(codes)))["ecg_id"]
+
+
+def _of_rules(assessed: pa.Table, guidelines: GuidelineSet, meant: Callable[[str, Criterion], bool]) -> pa.ChunkedArray:
+    """Which verdicts are on such criteria."""
+    return pa.array([meant(code, rule) for code, rule in rules_of(guidelines)]).take(assessed["rule"])
+
+
+def _rests_on(of: Callable[[str], bool]) -> Callable[[str, Criterion], bool]:
+    return lambda code, rule: any(map(of, rule.measurements))
+
+
+def _of_p(measurement: str) -> bool:
+    return measurement.startswith(("P_", "P-_", "PR_")) and measurement not in ("P_Found_Global", "P_Evidence_Global")
+
+
+def _of_ectopy(measurement: str) -> bool:
+    """Paced beats beside spontaneous ones differ in shape too, so what is counted as ectopic need not be early."""
+    return measurement == "Ectopic_Count_Global"
+
+
+def _borrows_width(code: str, rule: Criterion) -> bool:
+    return code in _BY_WIDTH and "QRS_Dur_Global" in rule.measurements
+
+
+def _borrows_st(code: str, rule: Criterion) -> bool:
+    return code == "ANEUR"
+
+
+def _borrows_r(code: str, rule: Criterion) -> bool:
+    return code == "RVH" and bool(_OF_LARGE_RIGHT_VENTRICLE & set(rule.measurements))
+
+
+def _is_width_alone(code: str, rule: Criterion) -> bool:
+    return code in _BLOCKS and set(rule.measurements) == {"QRS_Dur_Global"}
+
+
+def _without_p_waves(measured_ecgs: pa.Table, unrelated: pa.ChunkedArray) -> pa.Table:
+    """The same ECGs, the measurements of a P wave and of the PR interval NULL in those where no P wave leads to QRS."""
+    for place, column in enumerate(measured_ecgs.schema):
+        if _of_p(column.name):
+            blanked = pc.if_else(unrelated, pa.scalar(None, column.type), measured_ecgs[column.name])
+            measured_ecgs = measured_ecgs.set_column(place, column, blanked)
+    return measured_ecgs
