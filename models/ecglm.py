@@ -293,12 +293,15 @@ def _decided(asked: Asked, verdicts: torch.Tensor, threshold: float) -> Answered
         surest = max(range(len(scores)), key=scores.__getitem__)
         return Answered(asked.options[surest], scores[surest], tuple(scores))
     logits = (verdicts[:, 0] - verdicts[:, 1]).double()
+    best = int(logits.argmax())
+    chosen = [best]
     if asked.multiple:  # one option holds at least: if none is likely enough, all are raised until the likeliest is
-        needed = math.log(threshold / (1 - threshold)) + _JUST_ABOVE
-        logits += max(0.0, needed - float(logits.max()))
+        needed = math.log(threshold / (1 - threshold))
+        if logits[best] > needed:
+            chosen = [place for place, logit in enumerate(logits.tolist()) if logit > needed]
+        else:
+            logits += needed + _JUST_ABOVE - logits[best]
     scores = logits.sigmoid().tolist()
-    best = max(range(len(scores)), key=scores.__getitem__)
-    chosen = [place for place, score in enumerate(scores) if score > threshold] if asked.multiple else [best]
     text = ", ".join(asked.options[place] for place in chosen)
     return Answered(text, min(scores[place] for place in chosen), tuple(scores))
 

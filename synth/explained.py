@@ -73,7 +73,7 @@ def _stated(labels: pa.Table, codes: Sequence[str]) -> pa.ChunkedArray:
 
 def _of_rules(assessed: pa.Table, guidelines: GuidelineSet, meant: Callable[[str, Criterion], bool]) -> pa.ChunkedArray:
     """Which verdicts are on such criteria."""
-    return pa.array([meant(code, rule) for code, rule in rules_of(guidelines)]).take(assessed["rule"])
+    return pa.array([meant(code, rule) for code, rule in rules_of(guidelines)], pa.bool_()).take(assessed["rule"])
 
 
 def _rests_on(of: Callable[[str], bool]) -> Callable[[str, Criterion], bool]:

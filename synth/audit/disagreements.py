@@ -158,7 +158,8 @@ def _criteria(chosen: Bools, beyond: Doubles, judged: Judged, rulebook: Rulebook
         "strength": pa.array(strength, mask=np.isnan(strength)),
     }
     item = AUDIT_DISAGREEMENTS.field("criteria").type.value_type
-    structs = pa.StructArray.from_arrays([columns[field.name] for field in item], fields=list(item))
+    arrays = [columns[field.name].cast(field.type) for field in item]
+    structs = pa.StructArray.from_arrays(arrays, fields=list(item))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), structs)
 
