@@ -300,7 +300,8 @@ def _decided(asked: Asked, verdicts: torch.Tensor, threshold: float) -> Answered
         if logits[best] > needed:
             chosen = [place for place, logit in enumerate(logits.tolist()) if logit > needed]
         else:
-            logits += needed + _JUST_ABOVE - logits[best]
+            logits += needed - logits[best]
+            logits[best] += _JUST_ABOVE  # and no other that ties with it
     scores = logits.sigmoid().tolist()
     text = ", ".join(asked.options[place] for place in chosen)
     return Answered(text, min(scores[place] for place in chosen), tuple(scores))
