@@ -213,6 +213,19 @@ def usual_interval(beats: Beats, n_records: int) -> Floats:
     return usual
 
 
+def usual_change(beats: Beats, n_records: int) -> Floats:
+    """(n_records,) median change from one RR interval to the next, as a share of the median; NaN below three beats.
+
+    A few extrasystoles or pauses hardly move it: it is large only where hardly any interval is like the one before.
+    """
+    change = np.full(n_records, np.nan, np.float32)
+    edges = np.searchsorted(beats.record, np.arange(n_records + 1))
+    for index in np.flatnonzero(np.diff(edges) > 2):
+        intervals = np.diff(beats.time[edges[index] : edges[index + 1]])
+        change[index] = np.median(np.abs(np.diff(intervals))) / np.median(intervals)
+    return change
+
+
 def _normal_intervals(intervals: Doubles, normal: Bools) -> Doubles:
     kept = np.sort(intervals[normal])
     usual = kept[len(kept) // 2] if len(kept) else np.inf

@@ -18,7 +18,7 @@ from ecglm.synth.measure import atrial, beats, median_beat, quality, repolarisat
 from ecglm.synth.measure.arrays import Bools, Floats, Integers, mean_between, milliseconds, moving_mean
 from ecglm.synth.schema import LEADS
 
-MEASURED_VERSION = "4"
+MEASURED_VERSION = "5"
 """Changes whenever the same waveform would give another number."""
 
 GLOBAL_COLUMNS = (
@@ -213,11 +213,18 @@ def delineate(signal: Floats, leads: Sequence[str], sampling_hz: int) -> Delinea
     fiducial = milliseconds(median_beat.BEFORE_MS, hz)
     at = [((sample - fiducial) / hz).astype(np.float32) for sample in (onset, p.peak)]
     evidence = atrial.p_evidence(coarse, usable, error, found, before, at[0], at[1])
-    irregular = rhythm["RR_StdDev_Global"] > atrial.IRREGULAR * rhythm["RR_Mean_Global"]
-    p_found = evidence >= np.where(irregular, atrial.FOUND_IRREGULAR, atrial.FOUND_REGULAR)
     shown = _smoothed(beat, milliseconds(SMOOTHED_MS, hz))
-    p_height = np.where(usable, atrial.p_shapes(shown, p, hz).height, 0)
-    p_found &= np.nan_to_num(p_height).max(axis=1, initial=0) >= atrial.SMALLEST_MV
+    per_sample = np.float32(1000 / hz)
+    p_found = atrial.believed(
+        evidence,
+        atrial.p_shapes(shown, p, hz),
+        usable,
+        leads,
+        (onset - p.onset) * per_sample,
+        (offset - onset) * per_sample,
+        rhythm["RR_StdDev_Global"] / rhythm["RR_Mean_Global"],
+        beats.usual_change(found, len(signal)),
+    )
     before_p = p.onset - milliseconds(10, hz) + np.rint(rr_or_long).astype(np.int64)
     next_wave = np.where(p_found, before_p, before_next)
     t_offset, latest = repolarisation.t_end(known, t_peak, next_wave, hz)
