@@ -232,7 +232,8 @@ def evidence_texts(
 ) -> pa.DictionaryArray:
     """Evidence in words for the chosen of (n_ecgs, n_rules), e.g. `PR interval 212 ms (limit > 200 ms)`.
 
-    Of a criterion that is met only what meets it is said: of "a Q wave in V2 or V3" not the lead without one.
+    Of a criterion that is met only what meets it is said: of "a Q wave in V2 or V3" not the lead without one. Of one
+    that is not met only what falls short: of "wide and to the left" not the width where it is wide.
     """
     texts: list[pa.StringArray] = []
     places = np.full(chosen.shape, -1, np.int32)
@@ -240,11 +241,15 @@ def evidence_texts(
     for number, (_, rule) in enumerate(rules):
         parts = []
         of_rule = list(rule.limits.values())
-        kept = np.array([satisfied(values[:, first + place], limit) for place, limit in enumerate(of_rule)])
-        selective = (verdicts[:, number] == _MET) & kept.any(axis=0)
+        of_values = values[:, first : first + len(of_rule)].T
+        holds = np.array([satisfied(column, limit) for column, limit in zip(of_values, of_rule, strict=True)])
+        short = ~holds & ~np.isnan(of_values)
+        met, not_met = verdicts[:, number] == _MET, verdicts[:, number] == _NOT_MET
+        selective = met & holds.any(axis=0) | not_met & short.any(axis=0) if of_rule else met
         for together in _said_together(of_rule):
             column = values[:, first + together[0]]
-            known = chosen[:, number] & ~np.isnan(column) & (kept[together].all(axis=0) | ~selective)
+            decisive = np.where(met, holds[together].all(axis=0), short[together].any(axis=0))
+            known = chosen[:, number] & ~np.isnan(column) & (decisive | ~selective)
             if known.any():
                 parts.append(_words_of(column, known, [of_rule[place] for place in together]))
         if parts:

@@ -346,6 +346,13 @@ def test_two_limits_on_one_value_are_said_together(guidelines: GuidelineSet) -> 
     assert [item["limit"] for item in found["frontal-axis"]["evidence"]] == ["≥ -30°", "≤ 90°"]
 
 
+def test_of_a_criterion_that_is_not_met_only_what_falls_short_is_said(guidelines: GuidelineSet) -> None:
+    row = {"QRS_Dur_Global": 96.0, "Q_Amp_I": -0.05, "Q_Dur_I": 20.0, "QRS_AxisFront_Global": -20.0}
+    (found,) = decide(guidelines, "LAFB", {**MAN, **row})
+    assert found["minnesota-7-7"]["evidence_text"] == "frontal QRS axis -20° (limits ≤ -45° and ≥ -90°)"
+    assert len(found["minnesota-7-7"]["evidence"]) == 5, "the values themselves are all kept"
+
+
 def test_of_leads_that_may_meet_a_criterion_only_those_that_do_are_said(guidelines: GuidelineSet) -> None:
     narrow = {**MAN, "QRS_Dur_Global": 90.0}
     one, none = decide(
