@@ -30,6 +30,9 @@ MACROS = (
     " WHEN unit = '/min' THEN printf('%.0f/min', value::DOUBLE)"
     " WHEN unit = '' THEN printf('%.3g', value::DOUBLE)"
     " ELSE printf('%.0f %s', value::DOUBLE, unit) END",
+    # 24.6 ms from 410.4 to 385.0 -> '25 ms', as between the two numbers that `quantity` prints
+    "CREATE MACRO printed(value, unit) AS regexp_extract(quantity(value, unit), '-?[0-9.]+')::DOUBLE",
+    "CREATE MACRO distance(value, other, unit) AS quantity(abs(printed(value, unit) - printed(other, unit)), unit)",
 )
 """Macros that guidelines, templates and checks may use; made before the connection is locked."""
 

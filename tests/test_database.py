@@ -111,6 +111,21 @@ def test_quantities_read_as_clinicians_write_them(
     assert connection.select(f"SELECT quantity({value}, '{unit}') AS t").to_pylist() == [{"t": text}]
 
 
+@pytest.mark.parametrize(
+    ("value", "other", "unit", "text"),
+    [
+        (410.5, 385.0, "ms", "25 ms"),  # 410 ms and 385 ms
+        (0.125, -0.1, "mV", "0.22 mV"),  # 0.12 mV and -0.10 mV
+        (-44.6, 45.0, "°", "90°"),
+        (99.6, 60.4, "/min", "40/min"),
+    ],
+)
+def test_a_distance_is_that_of_the_numbers_printed(
+    connection: LockedConnection, value: float, other: float, unit: str, text: str
+) -> None:
+    assert connection.select(f"SELECT distance({value}, {other}, '{unit}') AS t").to_pylist() == [{"t": text}]
+
+
 def test_and_join_reads_as_english(connection: LockedConnection) -> None:
     row = connection.select("SELECT and_join(['a']) a, and_join(['a','b']) b, and_join(['a','b','c']) c").to_pylist()
     assert row == [{"a": "a", "b": "a and b", "c": "a, b and c"}]

@@ -73,3 +73,8 @@ def test_a_set_of_templates_is_complete() -> None:
     known = templates()
     assert len(known) >= 120
     assert len({template.header.family for template in known}) >= 16
+
+
+def test_a_difference_is_taken_between_the_numbers_said() -> None:
+    rounded_after = re.compile(r"quantity\(abs\([^()]+ - [^()]+\)")
+    assert [template.id for template in templates() if rounded_after.search(template.header.sql)] == []
