@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.corpus import Corpus
+from ecglm.synth.database import LockedConnection
 from ecglm.synth.findings import rules_of
 from ecglm.synth.gate import gate_counts, gate_table
 from ecglm.synth.guidelines import load_guidelines
@@ -118,6 +119,25 @@ def test_a_reading_is_not_quoted_as_surer_than_it_is(simulated_corpus: Path) -> 
         if grade in ("possible", "probable"):
             assert found
             assert found[2].startswith(f"{grade} ")
+
+
+def test_an_answer_about_normality_disagrees_only_on_what_it_names() -> None:
+    """Of atrial fibrillation and of a first-degree block that are both contradicted "no" names the block alone."""
+    evidence = [{"name": "x", "value": 1.0, "unit": "ms", "limit": "> 2 ms"}]
+    doubted = [
+        {"code": code, "name": name, "text": "x 1 ms (limit > 2 ms)", "evidence": evidence}
+        for code, name in (("AFIB", "atrial fibrillation"), ("1AVB", "first-degree AV block"))
+    ]
+    words = dict.fromkeys(("annotation_text", "diagnoses_text", "normal_exceptions", "rate_text", "axis_text"), "x")
+    facts = {"ecg_id": "a", **words, "HR__Global": 70.0, "QRS_AxisFront_Global": 10.0, "contradictions": doubted}
+    facts |= {"diagnostic_codes": ["1AVB"], "normal_assertable": False, "label_evidence": evidence}
+    label = {"ecg_id": "a", "code": "1AVB", "likelihood": 100.0, "certainty": "certain", "kinds": ["diagnostic"]}
+    tables = {"facts": facts, "labels": label, "doubts": {"ecg_id": "a", "rejects": False}}
+    (template,) = [template for template in read_templates()[0] if template.id == "verify-normal"]
+    with LockedConnection({name: pa.Table.from_pylist([row]) for name, row in tables.items()}) as connection:
+        (row,) = connection.select(template.header.sql).to_pylist()
+    assert (row["verdict"], row["guideline_ids"]) == ("no", ["1AVB"])
+    assert row["disagreement"] == "the measurements disagree on first-degree AV block: x 1 ms (limit > 2 ms)"
 
 
 def test_infarctions_have_nothing_that_could_contradict_them() -> None:
