@@ -50,6 +50,7 @@ def unexplained(
     for meant, verdict, where in (
         (_rests_on(_of_p), None, without_pr),
         (_rests_on(_of_ectopy), None, ecgs.filter(paced)),
+        (_of_conduction, None, ecgs.filter(paced)),
         (_borrows_width, "met", stated(*_WIDE_QRS)),
         (_borrows_st, "met", stated(*_SECONDARY_ST)),
         (_borrows_r, "met", stated(*_TERMINAL_R)),
@@ -87,6 +88,11 @@ def _of_p(measurement: str) -> bool:
 def _of_ectopy(measurement: str) -> bool:
     """Paced beats beside spontaneous ones differ in shape too, so what is counted as ectopic need not be early."""
     return measurement == "Ectopic_Count_Global"
+
+
+def _of_conduction(code: str, rule: Criterion) -> bool:
+    """From P to a paced QRS complex passes the delay set in the device; the normal range is told all the same."""
+    return code != "NORM" and "PR_Int_Global" in rule.measurements
 
 
 def _borrows_width(code: str, rule: Criterion) -> bool:

@@ -204,6 +204,13 @@ _RHYTHM_DOUBTFUL = (
 )
 """Sinus rhythm is stated, but the rate or the report speaks against it."""
 
+_STAGE_DOUBTFUL = (
+    "coalesce(list_contains(infarction_stages, 'unknown') AND"
+    r" regexp_matches(replace(lower(report), 'alter unbest', ''), '\b(chron|(old|alte?[rn]?|recent|acute)\b|akut|subakut|frisch"
+    "|gammal|f.rsk)'), false)"
+)
+"""The stage of an infarction is given as unknown, but the report calls one old or recent."""
+
 _FACTS = f"""
 WITH stated AS (
     SELECT ecg_id, {_kind_text("rhythm", "rhythm")}, {_kind_text("diagnostic", "diagnostic")},
@@ -236,6 +243,7 @@ SELECT e.*, a.annotation_text,
     coalesce(s.contradictions, []) AS contradictions,
     n.ecg_id IS NOT NULL AS labelled_normal, coalesce(n.normal_assertable, false) AS normal_assertable,
     n.normal_exceptions, {_RHYTHM_DOUBTFUL} AS rhythm_doubtful,
+    {_STAGE_DOUBTFUL} AS stage_doubtful,
     CASE WHEN n.normal_assertable THEN 'a normal ECG'
          WHEN n.ecg_id IS NOT NULL THEN 'a normal ECG by its label, apart from ' || n.normal_exceptions
          ELSE s.findings_text END AS conclusion_text,

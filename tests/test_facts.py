@@ -140,6 +140,8 @@ def normality() -> Made:
     made.add("extra-beats", SINUS, measured=extra)
     made.add("extra-beats-paced", rhythm("PACE"), measured=extra)
     made.add("extra-beats-pacemaker", SINUS, pacemaker=True, measured=extra)
+    for name, columns in (("long-pr", {}), ("long-pr-paced", {"pacemaker": True})):
+        made.add(name, SINUS, measured={"PR_Int_Global": 358.0, "QRS_Dur_Global": 102.0}, **columns)
     return made.derive()
 
 
@@ -357,6 +359,30 @@ def test_beats_of_another_shape_are_no_extra_beats_beside_a_pacemaker(normality:
         row["code"] for row in normality.rows("negatives", name) if row["code"] in of_ectopy and row["suggested"]
     ]
     assert normality.facts(name)["Ectopic_Count_Global"] == 5.0, "what keeps RR intervals from being called regular"
+
+
+def test_the_delay_set_in_a_pacemaker_is_no_conduction_time(normality: Made) -> None:
+    def met(name: str) -> set[str]:
+        return {row["code"] for row in normality.rows("findings", name) if row["verdict"] == "met"}
+
+    assert {"1AVB", "LPR"} <= met("long-pr")
+    assert not {"1AVB", "LPR"} & met("long-pr-paced")
+
+
+@pytest.mark.parametrize(
+    ("stage", "report", "doubtful"),
+    [
+        ("unknown", "chron. infero-posteriorer infarkt", True),
+        ("unknown", "old anteroseptal infarct", True),
+        ("unknown", "anteriorer infarkt     alter unbest.    inferiorer infarkt     wahrscheinlich alt", True),
+        ("unknown", "inferiorer infarkt     alter unbest. 4.46", False),
+        ("III", "chron. inferiorer infarkt", False),
+    ],
+)
+def test_an_age_in_the_report_makes_an_unknown_stage_doubtful(stage: str, report: str, doubtful: bool) -> None:
+    made = Made(load_guidelines())
+    made.add("infarct", certain("IMI"), infarction_stages=[stage], report=report)
+    assert made.derive().facts("infarct")["stage_doubtful"] is doubtful
 
 
 def verdicts_by_width(made: Made, name: str) -> set[tuple[str, str, str]]:
