@@ -87,9 +87,12 @@ FROM (
         FROM findings WHERE labelled AND verdict = 'not_met' AND evidence_text IS NOT NULL
     )
     WHERE role = 'defining' OR NOT some_defining
-    -- one value that misses several limits is quoted once, with the nearest
-    QUALIFY len(evidence) <> 1 OR row_number() OVER (
-        PARTITION BY ecg_id, code, len(evidence), evidence[1].name, evidence[1].value ORDER BY missed_by, criterion) = 1
+    -- one value that misses several limits is quoted once, with the nearest; what falls short of two rules, once
+    QUALIFY (len(evidence) <> 1 OR row_number() OVER (
+        PARTITION BY ecg_id, code, len(evidence), evidence[1].name, evidence[1].value ORDER BY missed_by, criterion
+    ) = 1) AND row_number() OVER (
+        PARTITION BY ecg_id, code, evidence_text ORDER BY len(evidence), role, criterion
+    ) = 1
 )
 SEMI JOIN (FROM support WHERE support = 'contradicted') USING (ecg_id, code)
 GROUP BY ecg_id, code
@@ -205,9 +208,9 @@ _RHYTHM_DOUBTFUL = (
 """Sinus rhythm is stated, but the rate or the report speaks against it."""
 
 _STAGE_DOUBTFUL = (
-    "coalesce(list_contains(infarction_stages, 'unknown') AND"
-    r" regexp_matches(replace(lower(report), 'alter unbest', ''), '\b(chron|(old|alte?[rn]?|recent|acute)\b|akut|subakut|frisch"
-    "|gammal|f.rsk)'), false)"
+    "coalesce(list_contains(infarction_stages, 'unknown')"
+    " AND regexp_matches(replace(lower(report), 'alter unbest', ''),"
+    r" '\b(chron|(old|alte?[rn]?|recent|acute)\b|akut|subakut|frisch|gammal|f.rsk)'), false)"
 )
 """The stage of an infarction is given as unknown, but the report calls one old or recent."""
 

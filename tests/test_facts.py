@@ -201,6 +201,16 @@ TWO_RULES = (
 )
 
 
+ONE_SHORTFALL = (
+    "criteria:\n"
+    "  - {id: a, role: supporting, text: wide, sql: QRS_Dur_Global > $limit, limits: {limit: {of: QRS_Dur_Global,"
+    ' is: ">", value: 110, unit: ms}}, cite: {source: smith-2020, section: page 1}}\n'
+    "  - {id: b, role: supporting, text: wide and fast, sql: QRS_Dur_Global > $limit AND HR__Global > $rate,"
+    ' limits: {limit: {of: QRS_Dur_Global, is: ">", value: 110, unit: ms},'
+    ' rate: {of: HR__Global, is: ">", value: 50, unit: /min}}, cite: {source: smith-2020, section: page 1}}'
+)
+
+
 def confusions(*codes: str) -> str:
     return "confused_with: [" + ", ".join(f"{{code: {code}, how: it differs}}" for code in codes) + "]"
 
@@ -217,6 +227,7 @@ SMALL = [
     small("UNSURE", "absence_unsure_when: pacemaker"),
     small("NORM"),
     small("TWICE", "criteria_exhaustive: true", criteria=TWO_RULES),
+    small("SHORTFALL", "criteria_exhaustive: true", criteria=ONE_SHORTFALL),
 ]
 SOURCES = 'smith-2020: {authors: "Smith A, Jones B", title: T, journal: J, year: 2020, doi: 10.1000/abc}\n'
 
@@ -245,6 +256,7 @@ def made() -> Made:
         made.add(f"pr-in-{code}", rhythm(code), measured={"PR_Int_Global": 230.0, "P_Found_Global": 1.0})
     made.add("at-limits", measured={"HR__Global": 59.9, "QRS_AxisFront_Global": -30.2})
     made.add("contradicted-twice", certain("TWICE"), measured={"QRS_Dur_Global": 84.0})
+    made.add("one-shortfall", certain("SHORTFALL"), measured={"QRS_Dur_Global": 84.0, "HR__Global": 70.0})
     made.add("unsupported", certain("SHORT"), measured={"PR_Int_Global": 180.0})
     made.add("unmeasured", certain("LONG"), measured={})
     made.add("a", certain("A"), measured={"PR_Int_Global": 150.0})
@@ -325,6 +337,11 @@ def test_an_ecg_knows_what_its_measurements_speak_against(made: Made) -> None:
     assert item["text"] == "PR interval 180 ms (limit > 200 ms)"
     assert [(e["value"], e["limit"]) for e in item["evidence"]] == [(180.0, "> 200 ms")]
     assert [made.facts(name)["contradictions"] for name in ("long-pr", "unsupported", "nothing")] == [[], [], []]
+
+
+def test_what_falls_short_of_two_rules_is_quoted_once(made: Made) -> None:
+    (item,) = made.facts("one-shortfall")["contradictions"]
+    assert item["text"] == "QRS duration 84 ms (limit > 110 ms)"
 
 
 def test_a_value_that_misses_two_limits_is_quoted_once_with_the_nearest(made: Made) -> None:

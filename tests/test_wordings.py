@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from itertools import combinations
+from pathlib import Path
 
+import pyarrow.compute as pc
+
+from ecglm.synth.corpus import Corpus
 from ecglm.synth.templates import Template, read_templates
 
 FEWEST_WORDINGS, MOST_ALIKE = 8, 0.8
@@ -78,3 +82,14 @@ def test_a_set_of_templates_is_complete() -> None:
 def test_a_difference_is_taken_between_the_numbers_said() -> None:
     rounded_after = re.compile(r"quantity\(abs\([^()]+ - [^()]+\)")
     assert [template.id for template in templates() if rounded_after.search(template.header.sql)] == []
+
+
+def test_what_is_not_met_is_said_once(simulated_corpus: Path) -> None:
+    chosen = pc.field("template_id") == "rationale-support"
+    pairs = Corpus.open(simulated_corpus).table("pairs").to_table(columns=["messages"], filter=chosen).to_pylist()
+    parts = [
+        re.split("; |: |, whereas this is not met: ", str(pair["messages"][1]["content"]).split("met nevertheless")[0])
+        for pair in pairs
+    ]
+    assert any("frontal QRS axis" in part for said in parts for part in said)
+    assert not [said for said in parts if len(set(said)) < len(said)]
