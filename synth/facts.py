@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecglm.synth.database import LockedConnection
+from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.explained import unexplained, width_explained
 from ecglm.synth.findings import Decided, decide, rules_of
 from ecglm.synth.guideline_tables import relation_tables
@@ -57,9 +57,6 @@ _ANNOTATION = (
     " THEN 'the unvalidated automatic annotation'"
     " ELSE 'the cardiologist''s annotation' END"
 )
-
-_PLAN_FAST = "SET disabled_optimizers = 'statistics_propagation'"
-"""Half the time of planning hundreds of criteria over hundreds of columns, for nothing in few rows."""
 
 _MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
 
@@ -281,7 +278,7 @@ def decide_ecgs(measured_ecgs: pa.Table, guidelines: GuidelineSet) -> Decided:
         measured_ecgs: `ecgs` with `ecg_index` and every measurement column (see `merge_measurements`).
         guidelines: whose criteria are decided.
     """
-    with LockedConnection({"merged": measured_ecgs}, setup=[_PLAN_FAST, _MEASURED_ECGS]) as connection:
+    with LockedConnection({"merged": measured_ecgs}, setup=[PLAN_FAST, _MEASURED_ECGS]) as connection:
         return decide(connection, guidelines)
 
 
@@ -311,7 +308,7 @@ def derive_views(
         **relations,
     }
     setup = [
-        _PLAN_FAST,
+        PLAN_FAST,
         _MEASURED_ECGS,
         _SUPPORT,
         _CONTRADICTIONS,
