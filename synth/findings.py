@@ -283,7 +283,7 @@ def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[p
     said = " and ".join(limit.text for limit in limits)
     ending = f" (limit{'s' if len(limits) > 1 else ''} {said})"
     numbers, codes[known] = np.unique(_as_printed(values[known], limit.unit, limits), return_inverse=True)
-    exact = [each.value for each in limits]
+    exact = tuple(each.value for each in limits)
     shown, unit = limit.shown_as, limit.unit
     return pa.array([f"{shown} {format_quantity(value, unit, exact)}{ending}" for value in numbers.tolist()]), codes
 
