@@ -336,7 +336,8 @@ def _findings(
 ) -> pa.Table:
     """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
     places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
-    of_rules = pa.array([places[code, rule.id] for code, rule in rules_of(guidelines)], pa.int32())
+    narrow = pa.int16() if len(places) < 1 << 15 else pa.int32()
+    of_rules = pa.array([places[code, rule.id] for code, rule in rules_of(guidelines)], narrow)
     place = of_rules.take(assessed["rule"]).combine_chunks()
     ecg = pc.index_in(assessed["ecg_id"], value_set=annotations["ecg_id"]).combine_chunks()
     said = pc.binary_join_element_wise(labels["ecg_id"], labels["code"], " ")

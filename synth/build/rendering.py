@@ -149,6 +149,7 @@ class _Group:
         """Gives back the memory of what was read; it comes from the files again when it is read again."""
         for mapped in self._mapped:
             mapped.madvise(mmap.MADV_DONTNEED)
+        pa.default_memory_pool().release_unused()
 
 
 @lru_cache(maxsize=64)
