@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -156,7 +156,12 @@ def format_quantity(value: float, unit: str, limits: Sequence[float] = ()) -> st
     """A value like the SQL macro `quantity` prints it, with more digits where rounding would show one of the limits."""
     plain, fine = _FORMATS.get(unit, (f"%.0f {unit}", f"%.2f {unit}"))
     text = plain % (math.copysign(math.floor(abs(value) + 0.5), value) + 0.0 if unit == "°" else value)
-    return fine % value if value not in limits and text in [plain % limit for limit in limits] else text
+    return fine % value if value not in limits and text in _printed(plain, tuple(limits)) else text
+
+
+@lru_cache(maxsize=4096)
+def _printed(plain: str, limits: tuple[float, ...]) -> frozenset[str]:
+    return frozenset(plain % limit for limit in limits)
 
 
 def empty_measured_ecgs() -> pa.Table:

@@ -36,6 +36,9 @@ MACROS = (
 )
 """Macros that guidelines, templates and checks may use; made before the connection is locked."""
 
+PLAN_FAST = "SET disabled_optimizers = 'statistics_propagation,compressed_materialization'"
+"""For many queries over few rows: these take longer to plan than they save; what is selected stays the same."""
+
 _QUIET = (
     "SET temp_directory = ''",  # our own SQL must not leave files in the working directory either
     "SET enable_progress_bar = false",  # it goes to stdout, into what --json prints

@@ -47,6 +47,7 @@ def unexplained(
     ecgs = measured_ecgs["ecg_id"]
     without_pr = stated(*_WITHOUT_PR)
     paced = pc.or_(pc.is_in(ecgs, value_set=stated("PACE")), pc.fill_null(measured_ecgs["pacemaker"], False))
+    dropped = pa.scalar(False)
     for meant, verdict, where in (
         (_rests_on(_of_p), None, without_pr),
         (_rests_on(_of_ectopy), None, ecgs.filter(paced)),
@@ -55,11 +56,12 @@ def unexplained(
         (_borrows_st, "met", stated(*_SECONDARY_ST)),
         (_borrows_r, "met", stated(*_TERMINAL_R)),
     ):
-        dropped = pc.and_(_of_rules(assessed, guidelines, meant), pc.is_in(assessed["ecg_id"], value_set=where))
+        explained = pc.and_(_of_rules(assessed, guidelines, meant), pc.is_in(assessed["ecg_id"], value_set=where))
         if verdict is not None:
-            dropped = pc.and_(dropped, pc.equal(assessed["verdict"].cast(pa.string()), verdict))
-        assessed = assessed.filter(pc.invert(dropped))
-    return _without_p_waves(measured_ecgs, pc.is_in(ecgs, value_set=without_pr)), assessed
+            explained = pc.and_(explained, pc.equal(assessed["verdict"].cast(pa.string()), verdict))
+        dropped = pc.or_(dropped, explained)
+    unrelated = pc.is_in(ecgs, value_set=without_pr)
+    return _without_p_waves(measured_ecgs, unrelated), assessed.filter(pc.invert(dropped))
 
 
 def width_explained(assessed: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> pa.ChunkedArray:

@@ -127,8 +127,7 @@ def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
     found = evaluate(connection, guidelines)
     ecg, code = np.nonzero(found.doubts)
     unsure = pa.table(
-        {"ecg_id": found.ecg_id.take(pa.array(ecg)), "code": _repeated(found.doubted, code.astype(np.int32))},
-        schema=pa.schema({"ecg_id": pa.string(), "code": _DICTIONARY}),
+        {"ecg_id": found.ecg_id.take(pa.array(ecg)), "code": _repeated(found.doubted, code.astype(np.int32))}
     )
     return Decided(rules_of(guidelines), found, unsure)
 
@@ -146,12 +145,10 @@ def _draws(ecg_id: pa.Array, rules: Sequence[tuple[str, Criterion]]) -> npt.NDAr
     return np.asarray(mixed ^ (mixed >> np.uint64(31)), np.uint64)
 
 
-_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-
-
-def _repeated(texts: Sequence[str], places: Integers, absent: Bools | None = None) -> pa.DictionaryArray:
+def _repeated(texts: Sequence[str], places: Integers) -> pa.DictionaryArray:
     """The text at each place, each kept once."""
-    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=absent), pa.array(texts, pa.string()))
+    narrow = np.int16 if len(texts) <= np.iinfo(np.int16).max else np.int32
+    return pa.DictionaryArray.from_arrays(pa.array(places.astype(narrow)), pa.array(texts, pa.string()))
 
 
 def _matrix(columns: list[npt.NDArray[Scalar]], n_ecgs: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
@@ -288,7 +285,7 @@ def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[p
     said = " and ".join(limit.text for limit in limits)
     ending = f" (limit{'s' if len(limits) > 1 else ''} {said})"
     numbers, codes[known] = np.unique(_as_printed(values[known], limit.unit, limits), return_inverse=True)
-    exact = [each.value for each in limits]
+    exact = tuple(each.value for each in limits)
     shown, unit = limit.shown_as, limit.unit
     return pa.array([f"{shown} {format_quantity(value, unit, exact)}{ending}" for value in numbers.tolist()]), codes
 

@@ -194,7 +194,7 @@ def _order(template: Template, keys: pa.Array, places: npt.NDArray[np.int64]) ->
 
 def _within_cap(keys: pa.Array, places: np.ndarray, usable: np.ndarray, cap: int) -> np.ndarray:
     """Which rows are among the `cap` of their ECG that a hash of their identity ranks first; only usable rows count."""
-    ranks = np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in keys.to_pylist()], dtype=np.uint64)
+    ranks = np.array([xxhash.xxh3_64_intdigest(key) for key in keys.cast(pa.binary()).to_pylist()], np.uint64)
     order = np.lexsort((ranks, ~usable, places))
     first = np.r_[True, places[order][1:] != places[order][:-1]] if len(order) else np.zeros(0, bool)
     starts = np.flatnonzero(first)

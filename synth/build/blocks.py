@@ -141,6 +141,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
         "known": {name: facts.num_rows - facts[name].null_count for name in facts.column_names},
     }
     write_json(folder / "block.json", note)
+    pa.default_memory_pool().release_unused()
     return note
 
 

@@ -21,7 +21,7 @@ from ecglm.synth.build.blocks import block_folder, guidelines_of_worker, read_ar
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.workers import RunTasks
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
-from ecglm.synth.database import LockedConnection
+from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
 from ecglm.synth.gate import DOUBTS
 from ecglm.synth.measure.dictionary import measurements
@@ -138,7 +138,7 @@ class _Group:
             for name in ECG_VIEWS
         }
         views = {name: view.select([c for c in view.column_names if c not in left_out]) for name, view in views.items()}
-        self.connection = LockedConnection({**views, **knowledge}, setup=[DOUBTS], memory_limit="512MB")
+        self.connection = LockedConnection({**views, **knowledge}, setup=[PLAN_FAST, DOUBTS], memory_limit="512MB")
 
     def _read(self, path: Path) -> pa.Table:
         with path.open("rb") as file:
@@ -149,6 +149,7 @@ class _Group:
         """Gives back the memory of what was read; it comes from the files again when it is read again."""
         for mapped in self._mapped:
             mapped.madvise(mmap.MADV_DONTNEED)
+        pa.default_memory_pool().release_unused()
 
 
 @lru_cache(maxsize=64)
