@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -15,7 +16,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from ecglm.synth.audit import AuditConfig, audit
-from ecglm.synth.audit.disagreements import disagreement_table
+from ecglm.synth.audit.disagreements import CONTRADICTED, UNSUPPORTED, disagreeing, disagreement_table
 from ecglm.synth.audit.judged import MET, NOT_ASSESSABLE, NOT_MET, Judged, Rulebook, judge
 from ecglm.synth.audit.rates import criteria_table, patient_bootstrap
 from ecglm.synth.audit.standing import Labels, read_standing
@@ -195,6 +196,9 @@ def test_disagreements_say_what_was_measured_and_how_far_off(
     low, high = np.quantile(known, [0.025, 0.975])
     assert contradicted["strength"] == pytest.approx(20 / ((high - low) / 4))
     assert (contradicted["certainty"], contradicted["likelihood"], contradicted["labels"]) == ("possible", 50, ["AVB1"])
+    quiet = [(code, rule.model_copy(update={"suggests": False})) for code, rule in rulebook.rules]
+    kinds = disagreeing(judged, standing, dataclasses.replace(rulebook, rules=tuple(quiet)))
+    assert sorted(kinds[kinds >= 0].tolist()) == [CONTRADICTED, UNSUPPORTED], "what suggests nothing is not listed"
     suggested = next(row for row in rows if row["kind"] == "suggested")
     assert suggested["strength"] == min(each["strength"] for each in suggested["criteria"])
     assert suggested["noted"] == ["baseline_drift"]

@@ -53,12 +53,17 @@ def disagreement_table(
 
 
 def disagreeing(judged: Judged, labels: Labels, rulebook: Rulebook) -> npt.NDArray[np.int8]:
-    """(n_ecgs, n_codes): which kind of disagreement, -1 for none."""
+    """(n_ecgs, n_codes): which kind of disagreement, -1 for none.
+
+    A statement is suggested where a criterion is met that suggests it, not by a narrow QRS complex alone.
+    """
     positive = labels.standing == Standing.POSITIVE
     kinds = np.full(positive.shape, -1, np.int8)
     kinds[positive & (judged.statements == NOT_MET)] = UNSUPPORTED
     kinds[positive & judged.contradicted] = CONTRADICTED
+    telling = (judged.verdicts == MET) & rulebook.suggesting
     suggested = (labels.standing == Standing.CLEAR_NEGATIVE) & (judged.statements == MET)
+    suggested &= np.stack([telling[:, place].any(axis=1) for place in rulebook.places], axis=1)
     if NORMAL in rulebook.codes:  # values in their normal ranges do not make a normal ECG
         suggested[:, rulebook.codes.index(NORMAL)] = False
     kinds[suggested] = SUGGESTED
@@ -104,18 +109,20 @@ def _statement_strengths(kinds: npt.NDArray[np.int8], beyond: Doubles, judged: J
     """(n_ecgs, n_codes) how far the values would have to move, at the least, for the disagreement to end.
 
     A contradiction is as strong as the strongest of its criteria, a lack of support as the nearest criterion, and a
-    suggestion as the weakest of its defining criteria or the strongest supporting one, whichever is less.
+    suggestion as the weakest of its defining criteria or the strongest supporting one that suggests it, whichever is
+    less.
     """
     strengths = np.full(kinds.shape, np.nan)
     for number, (code, place) in enumerate(zip(rulebook.codes, rulebook.places, strict=True)):
         defining = rulebook.defining[place]
+        telling = rulebook.suggesting[place] & ~defining
         must = binding(code, defining)
         of_code, met = beyond[:, place], judged.verdicts[:, place] == MET
         not_met = judged.verdicts[:, place] == NOT_MET
         found = {
             CONTRADICTED: _furthest(of_code, not_met & must),
             UNSUPPORTED: _nearest(of_code, not_met & ~defining),
-            SUGGESTED: np.fmin(_nearest(of_code, met & defining), _furthest(of_code, met & ~defining)),
+            SUGGESTED: np.fmin(_nearest(of_code, met & defining), _furthest(of_code, met & telling)),
         }
         for kind, strength in found.items():
             rows = kinds[:, number] == kind

@@ -55,6 +55,11 @@ class Rulebook:
         """(n_rules,) whether the statement cannot be true if the criterion is not met."""
         return np.array([rule.role == "defining" for _, rule in self.rules], bool)
 
+    @property
+    def suggesting(self) -> Bools:
+        """(n_rules,) whether meeting the criterion suggests the statement where it is not labelled."""
+        return np.array([rule.suggests for _, rule in self.rules], bool)
+
 
 @dataclass(frozen=True)
 class Judged:
