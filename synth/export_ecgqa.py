@@ -106,13 +106,14 @@ def export_ecgqa(corpus: Corpus, out: Path, questions: int = QUESTIONS) -> dict[
             counts[split] = drawn.height
         _write_lists(lists, base)
         _write_options(templates, base)
+        others = [each for each in corpus.manifest["attribution"] if each != ATTRIBUTION]
         content = {
             "format": FORMAT,
             "corpus": corpus.manifest["content_fingerprint"],
             "questions": counts,
             "not_in_one_list": unlisted,
             "most_per_split": questions,
-            "attribution": [*corpus.manifest["attribution"], dict(ATTRIBUTION)],
+            "attribution": [*others, dict(ATTRIBUTION)],
         }
         write_json(temporary / MANIFEST, content)
         if out.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 from pathlib import Path
@@ -190,6 +191,8 @@ def test_the_export_is_what_the_bench_reads_and_its_oracle_answers_it(
     questions: Corpus, simulated_bench: Path, copy: Path, tmp_path: Path
 ) -> None:
     told = export_ecgqa(questions, tmp_path / "again")
+    sources = json.loads((tmp_path / "again" / "export.json").read_text())["attribution"]
+    assert [source["name"] for source in sources].count("ECG-QA") == 1
     assert all(told["questions"].values())
     data = {"ptbxl": simulated_bench / "ecgs", "ecgqa": tmp_path / "again"}
     result = run(RunConfig("oracle", ("ecgqa",), tmp_path / "run", settings=Settings(n_resamples=20), **data))
