@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import re
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +18,10 @@ from ecglm.models.packing import Branch
 from ecglm.models.text import Codec
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.errors import ModelError
+from ecglm.synth.signal_store import cache_folder
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 HELD_OUT_FOLDS = (9, 10)
 LONGEST_SHORT_ANSWER = 80
@@ -30,7 +36,7 @@ _COLUMNS = [
 
 
 def training_pairs(corpus: Corpus, families: Collection[str] | None = None) -> pl.DataFrame:
-    """The pairs of the split `train`.
+    """The pairs of the split `train`; their texts stay on disk (see `mapped`).
 
     Raises:
         ModelError: a pair is about an ECG that is held out, whatever its split says; names it.
@@ -40,11 +46,35 @@ def training_pairs(corpus: Corpus, families: Collection[str] | None = None) -> p
     wanted = ds.field("split") == "train"
     if families is not None:
         wanted &= ds.field("family").isin(sorted(families))
-    table = corpus.table("pairs").to_table(columns=_COLUMNS, filter=wanted)
-    pairs = pl.from_arrow(table)
-    assert isinstance(pairs, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
+    few = {"batch_readahead": 1, "fragment_readahead": 1}
+    pairs = mapped(corpus.table("pairs").scanner(columns=_COLUMNS, filter=wanted, **few))
     refuse_held_out(pairs, ecgs_of(corpus))
     return pairs.drop("strat_folds", "split")
+
+
+def mapped(rows: ds.Scanner) -> pl.DataFrame:
+    """Rows as a frame whose texts are read from a file when they are looked at, and not held in memory.
+
+    The file is in the cache folder; it has no name, so that it is gone with the frame or with the process.
+    """
+    import pyarrow as pa
+
+    def with_views(table: pa.Table) -> pa.Table:
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
+        return frame.to_arrow(compat_level=pl.CompatLevel.newest())  # as polars holds it, so that it need not copy
+
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        with pa.ipc.new_file(file, with_views(rows.projected_schema.empty_table()).schema) as writer:
+            for batch in filter(len, rows.to_batches()):
+                writer.write_table(with_views(pa.Table.from_batches([batch])))
+        file.flush()
+        content = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    frame = pl.from_arrow(pa.ipc.open_file(pa.BufferReader(content)).read_all())
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
+    return frame
 
 
 def ecgs_of(corpus: Corpus) -> pl.DataFrame:

@@ -138,7 +138,7 @@ def read_material(config: TrainConfig, corpus_folder: Path, source_folder: Path,
         pairs = refuse_mentions(pairs, config.withheld, tell)
     ecgs = ecgs_of(corpus)
     waveforms = Waveforms(open_store(open_waveform_source(source_folder)), config.preprocessing)
-    about = sorted(set(pairs["ecg_ids"].explode(empty_as_null=True).drop_nulls()), key=_natural)
+    about = sorted(pairs["ecg_ids"].explode(empty_as_null=True).drop_nulls().unique(), key=_natural)
     train_ids = [ecg_id for ecg_id in about if ecg_id in waveforms]
     held = ecgs.filter(pl.col("split") == "validation")["ecg_id"].to_list()
     held = [ecg_id for ecg_id in held if ecg_id in waveforms]
@@ -148,8 +148,9 @@ def read_material(config: TrainConfig, corpus_folder: Path, source_folder: Path,
         f"left out: {n_train - len(about):,} ECGs of the split train without a pair,"
         f" {len(about) - len(train_ids):,} without waveform"
     )
-    usable = set(train_ids)
-    pairs = pairs.filter(pl.col("ecg_ids").list.eval(pl.element().is_in(usable)).list.all().fill_null(True))
+    if len(train_ids) < len(about):
+        usable = set(train_ids)
+        pairs = pairs.filter(pl.col("ecg_ids").list.eval(pl.element().is_in(usable)).list.all().fill_null(True))
     labels, measured = _frame(corpus, "labels"), _frame(corpus, "measurements")
     train_table = read_targets(ecgs, labels, measured, train_ids, config.withheld)
     held_table = read_targets(ecgs, labels, measured, held, config.withheld, train_table.targets)
