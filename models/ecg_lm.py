@@ -24,6 +24,8 @@ _EMPHASIS = 8.0
 """How much more than a number gathered a number told counts at first: what a token says is one number of a hundred."""
 MOST_ECGS = 2
 """A comparison is about two."""
+ANSWERS = 256
+"""Learned tokens are padded to a multiple of it, for the same kernels to do for every batch."""
 PREFIX_TOKENS = 16
 """What stands in front of the text for each ECG."""
 READER_HEADS = 4
@@ -256,7 +258,9 @@ class EcgLanguageModel(nn.Module):
         learned = packed.targets != -100
         states = self.hidden(prefix, packed)[learned.to(self.device)]
         targets = packed.targets[learned].to(self.device)
-        each = nn.functional.cross_entropy(self.logits(states).float(), targets, reduction="none")
+        n = len(targets)
+        padded = nn.functional.pad(states, (0, 0, 0, -n % ANSWERS))
+        each = nn.functional.cross_entropy(self.logits(padded)[:n].float(), targets, reduction="none")
         weights = packed.weights[learned].to(self.device)
         return (each * weights).sum() / weights.sum(), self._looks(packed)
 

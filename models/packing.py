@@ -50,10 +50,16 @@ class Packed:
     """(row, place, ECG tokens) where an answer begins of which is known what it rests on."""
 
 
-def pack(batch: Sequence[Sequence[Branch]]) -> Packed:
-    """Lays out the branches of each ECG one after another."""
+def pack(batch: Sequence[Sequence[Branch]], multiple: int = 1) -> Packed:
+    """Lays out the branches of each ECG one after another.
+
+    Args:
+        batch: for each ECG its branches.
+        multiple: of which the length is one; the rest is padded.
+    """
     rows = [_Row(branches) for branches in batch]
-    length = max(1, max((len(row.tokens) for row in rows), default=1))
+    longest = max(1, max((len(row.tokens) for row in rows), default=1))
+    length = longest + -longest % multiple
 
     def column(name: str, filler: float) -> Tensor:
         table = torch.full((len(rows), length), filler)

@@ -176,6 +176,29 @@ def test_only_answers_are_learned(simulated_corpus: Path) -> None:
     assert packed.weights.tolist()[0] == pytest.approx([0, 0, 0, 0.2, 0.2, 0])
 
 
+def test_the_pairs_lie_in_a_file_without_a_name(
+    simulated_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECGLM_CACHE", str(tmp_path / "cache"))
+    pairs = training_pairs(Corpus.open(simulated_corpus))
+    wanted = pl.read_parquet(simulated_corpus / "pairs/split=train/*.parquet").select(pairs.columns)
+    assert pairs.sort("pair_id").equals(wanted.sort("pair_id"))
+    assert list((tmp_path / "cache").iterdir()) == [], "a killed run leaves nothing"
+    if sys.platform == "linux":
+        assert f"{tmp_path}/cache/" in Path("/proc/self/maps").read_text(), "mapped, not held"
+
+
+def test_padding_a_batch_changes_no_place_that_is_used() -> None:
+    batch = [[Branch([5, 6], children=[Branch([7, 8], [False, True])])], [Branch([5, 6, 7])]]
+    plain, padded = pack(batch), pack(batch, 32)
+    assert padded.tokens.shape == (2, 32)
+    for name in ("tokens", "positions", "segment", "parent", "targets", "weights"):
+        assert torch.equal(getattr(padded, name)[:, :4], getattr(plain, name)), name
+    assert (padded.segment[:, 4:] == -1).all()
+    assert (padded.targets[:, 4:] == -100).all()
+    assert padded.last == plain.last
+
+
 def test_a_batch_is_about_single_ecgs_or_about_pairs_of_them(simulated_corpus: Path) -> None:
     pairs = training_pairs(Corpus.open(simulated_corpus))
     sampler, chance = Sampler(pairs, None, {"verify": 3.0}, 5), np.random.default_rng(0)

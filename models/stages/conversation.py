@@ -25,6 +25,8 @@ from ecglm.models.text import Codec
 from ecglm.models.waveforms import Waveforms
 from ecglm.models.wording import STATEMENT_QUESTION, TokenNames, token_phrases
 
+LENGTHS = 32
+"""Batches are padded to a multiple of it: the kernels made for each new shape are kept, and making them takes time."""
 LOOKS_WEIGHT = 1.0
 """Of looking at the ECG token that a question names, beside answering it."""
 
@@ -95,7 +97,7 @@ class Conversation:
         with self.model.autocast():
             tokens = self._tokens(ecg_ids, draw)
             prefix = self.model.prefix(ecgs, tokens, how.blank)
-            answers, looks = self.model.loss(prefix, pack(branches))
+            answers, looks = self.model.loss(prefix, pack(branches, LENGTHS))
         noted = {"loss_answers": float(answers.detach()), "loss_looks": float(looks.detach())}
         return answers + LOOKS_WEIGHT * looks, {"questions": float(sum(map(len, branches))), **noted}
 
