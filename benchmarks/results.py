@@ -35,7 +35,6 @@ by what defines them. Beside it, not comparable in statements or data: MERL zero
 doi:10.48550/arXiv.2403.06659) sub .757, super .742, form .659, rhythm .785.
 """
 SHARES = ("0.01", "0.1", "1")
-EVERYTHING = ("--ecgqa", ".", "--trees", ".", "--simclr", ".", "--unseen", ".")
 TYPES = ("single-verify", "single-choose", "single-query")
 TOP = """\
 # Results
@@ -240,7 +239,8 @@ def main() -> None:
         file = arguments.out / f"{Path(told['out']).name}.json"
         file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(file)
-    names = [name for name, *_ in wanted(parser.parse_args([*sys.argv[1:], *EVERYTHING]))]
+    every = dict.fromkeys(("ecgqa", "trees", "simclr", "unseen"), Path())
+    names = [name for name, *_ in wanted(argparse.Namespace(**vars(arguments) | every))]
     results = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.out.glob("*.json")]
     results.sort(key=lambda result: names.index(result["run"]))
     (arguments.out / "README.md").write_text(page(results), encoding="utf-8")
