@@ -50,6 +50,8 @@ fingerprints of model, task and questions, and the seed.
 - `reference` answers questions: its figures are *trained by text*, not zero-shot.
 - `encoder head` is the same encoder's own output; the difference is what asking costs.
 - `question only` is the same model with the ECG blanked.
+- `trees on measurements` answer questions about statements only. They tell diagnostic statements better than the
+  reference model does, form and rhythm by AUC worse.
 - ECG-QA's questions were made again by `synth build --families ecgqa` and `synth export`; `official` are all its
   test ECGs, `clean` those of fold 10. The reference model saw no ECG of a test patient of either.
 - The figures of ECG-QA were made before options that tie with the likeliest were left out (154 of 21,657 choose and
