@@ -50,12 +50,9 @@ fingerprints of model, task and questions, and the seed.
 - `reference` answers questions: its figures are *trained by text*, not zero-shot.
 - `encoder head` is the same encoder's own output; the difference is what asking costs.
 - `question only` is the same model with the ECG blanked.
-- `trees on measurements` answer questions about statements only. They tell diagnostic statements better than the
-  reference model does, form and rhythm by AUC worse.
+- `trees on measurements` answer questions about statements only.
 - ECG-QA's questions were made again by `synth build --families ecgqa` and `synth export`; `official` are all its
   test ECGs, `clean` those of fold 10. The reference model saw no ECG of a test patient of either.
-- The figures of ECG-QA were made before options that tie with the likeliest were left out (154 of 21,657 choose and
-  query questions may be answered otherwise now), from measurements version 4.
 """
 
 
@@ -155,9 +152,10 @@ def statement_rows(results: list[dict[str, Any]], view: str, name: str) -> list[
 
 
 def page(results: list[dict[str, Any]]) -> str:
-    """The tables of docs/results, from the files beside it."""
+    """The tables of docs/results, from the files beside it; a `note` in a file goes with its figures."""
     names = ["run", *(task.removeprefix("ptbxl-") for task in PTBXL_TASKS)]
-    parts = [TOP]
+    notes = dict.fromkeys(result["note"] for result in results if "note" in result)
+    parts = [TOP + "".join(f"- {note}\n" for note in notes)]
     for title, view, figure_name in (
         ("Macro-AUC, records with at least one label of the task", "labelled, all", "macro_auc"),
         ("Macro-AUC, the whole fold", "whole, all", "macro_auc"),

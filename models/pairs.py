@@ -21,6 +21,7 @@ from ecglm.synth.errors import ModelError
 from ecglm.synth.signal_store import cache_folder
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
 HELD_OUT_FOLDS = (9, 10)
@@ -59,10 +60,8 @@ def mapped(rows: ds.Scanner) -> pl.DataFrame:
     """
     import pyarrow as pa
 
-    def with_views(table: pa.Table) -> pa.Table:
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
-        return frame.to_arrow(compat_level=pl.CompatLevel.newest())  # as polars holds it, so that it need not copy
+    def with_views(table: pa.Table) -> pa.Table:  # as polars holds it, so that it need not copy
+        return frame_of(table).to_arrow(compat_level=pl.CompatLevel.newest())
 
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,14 +71,17 @@ def mapped(rows: ds.Scanner) -> pl.DataFrame:
                 writer.write_table(with_views(pa.Table.from_batches([batch])))
         file.flush()
         content = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    frame = pl.from_arrow(pa.ipc.open_file(pa.BufferReader(content)).read_all())
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
-    return frame
+    return frame_of(pa.ipc.open_file(pa.BufferReader(content)).read_all())
 
 
 def ecgs_of(corpus: Corpus) -> pl.DataFrame:
     """The table `ecgs` of a corpus."""
-    frame = pl.from_arrow(corpus.table("ecgs").to_table())
+    return frame_of(corpus.table("ecgs").to_table())
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """An Arrow table as a frame."""
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
     return frame
 

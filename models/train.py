@@ -28,7 +28,7 @@ from ecglm.models.evaluation import StatementAsker
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.language_models import attach, check_folder
 from ecglm.models.loop import Trainer, step_seed
-from ecglm.models.pairs import ecgs_of, training_pairs
+from ecglm.models.pairs import ecgs_of, frame_of, training_pairs
 from ecglm.models.stages.conversation import Conversation, NamedQuestions
 from ecglm.models.stages.pretraining import pretraining_stage
 from ecglm.models.targets import TargetTable, read_targets
@@ -163,9 +163,7 @@ def _natural(ecg_id: str) -> tuple[str, int, str]:
 
 
 def _frame(corpus: Corpus, name: str) -> pl.DataFrame:
-    frame = pl.from_arrow(corpus.table(name).to_table())
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
-    return frame
+    return frame_of(corpus.table(name).to_table())
 
 
 def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progress) -> Encoder:
