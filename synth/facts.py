@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.explained import unexplained, width_explained
-from ecglm.synth.findings import Decided, decide, rules_of
+from ecglm.synth.findings import Decided, decide, narrow, rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.lead_values import LEAD_FINDINGS, LEAD_VALUES
@@ -347,8 +347,7 @@ def _findings(
 ) -> pa.Table:
     """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
     places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
-    narrow = pa.int16() if len(places) < 1 << 15 else pa.int32()
-    of_rules = pa.array([places[code, rule.id] for code, rule in rules_of(guidelines)], narrow)
+    of_rules = pa.array([places[code, rule.id] for code, rule in rules_of(guidelines)], narrow(len(places)))
     place = of_rules.take(assessed["rule"]).combine_chunks()
     ecg = pc.index_in(assessed["ecg_id"], value_set=annotations["ecg_id"]).combine_chunks()
     said = pc.binary_join_element_wise(labels["ecg_id"], labels["code"], " ")

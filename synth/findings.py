@@ -147,8 +147,12 @@ def _draws(ecg_id: pa.Array, rules: Sequence[tuple[str, Criterion]]) -> npt.NDAr
 
 def _repeated(texts: Sequence[str], places: Integers) -> pa.DictionaryArray:
     """The text at each place, each kept once."""
-    narrow = np.int16 if len(texts) <= np.iinfo(np.int16).max else np.int32
-    return pa.DictionaryArray.from_arrays(pa.array(places.astype(narrow)), pa.array(texts, pa.string()))
+    return pa.DictionaryArray.from_arrays(pa.array(places, narrow(len(texts))), pa.array(texts, pa.string()))
+
+
+def narrow(n: int) -> pa.DataType:
+    """The kind of number that tells places among `n` texts in little memory."""
+    return pa.int16() if n < 1 << 15 else pa.int32()
 
 
 def _matrix(columns: list[npt.NDArray[Scalar]], n_ecgs: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
