@@ -81,7 +81,7 @@ class TrainConfig(Strict):
     corpus: Path | None = None
     ptbxl: Path | None = None
     simulated: int | None = Field(default=None, ge=20)
-    """Builds a corpus of so many simulated ECGs by itself, for trying out."""
+    """Builds a corpus of so many simulated ECGs by itself, every rhythm and conduction alike; for trying out."""
     withheld: tuple[str, ...] = ()
     """Statements no training text may mention, for the unseen-statement track."""
     preprocessing: Preprocessing = Preprocessing()
@@ -126,7 +126,7 @@ def read_train_config(path: Path, **options: Any) -> TrainConfig:
         DefinitionError: names the file and every field that is wrong.
     """
     shipped = CONFIGS / f"{path}.yaml"
-    if not path.exists() and shipped.is_file():
+    if not path.is_file() and shipped.is_file():
         path = shipped
     found = read_yaml(path)
     if not isinstance(found, dict):

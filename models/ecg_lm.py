@@ -185,10 +185,10 @@ class EcgLanguageModel(nn.Module):
             last.weight.mul_(3 * size)
             last.bias.zero_()
 
-    def encode(self, values: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, values: Tensor, mask: Tensor, measured: Tensor | None = None) -> Tensor:
         """ECG tokens (batch, n_tokens, token_width) of recordings; the encoder learns in its own stage only."""
         with torch.no_grad():
-            tokens: Tensor = self.encoder(values, mask).tokens
+            tokens: Tensor = self.encoder(values, mask, measured).tokens
         return tokens
 
     def prefix(self, ecgs: Sequence[Sequence[int]], tokens: Tensor, blank: bool = False) -> Prefix:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from ecglm.models.packing import Branch
 from ecglm.models.preprocessing import Prepared, Preprocessing, prepare
 from ecglm.models.text import Codec, Markers
 from ecglm.synth.errors import ModelError
+from ecglm.synth.measure import MEASURED_VERSION
 
 FORMAT = "ecglm model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, ABOUT, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
 LONGEST_QUESTION = 512
 """Tokens."""
@@ -93,6 +95,12 @@ class ECGLM:
 
             language_model = saved_language_model(about["language_model"])
         model = EcgLanguageModel(encoder, language_model, codec)
+        if encoder.measured is not None and about.get("measurements_version") != MEASURED_VERSION:
+            warnings.warn(
+                f"{root}: trained on measurements version {about.get('measurements_version')}; this ecglm takes version"
+                f" {MEASURED_VERSION}, so its answers may differ from those it was judged by",
+                stacklevel=2,
+            )
         tensors, _ = read_tensors(root / WEIGHTS)
         load_into(stored_tensors(model, about["language_model"]), tensors, str(root / WEIGHTS))
         loaded = cls(model.to(device), about)

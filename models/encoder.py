@@ -1,5 +1,8 @@
 """The ECG encoder: a one-dimensional ResNet-18 for any named leads and length, its head one query per finding.
 
+Beside it stands a branch that takes what is measured on the same recording (see `measured`). Each is trained to tell
+everything by itself; what the encoder tells is the mean of both, and of a value what was measured, if it was.
+
 Backbone after He et al. (CVPR 2016), one-dimensional as in Strodthoff et al. (IEEE JBHI 2021). What is absent is
 masked, not taken for 0 mV: every lead comes with a channel that says where it was recorded, the leads there are
 rescaled by their share, and samples beyond the end of a recording take part in nothing. The head follows Query2Label
@@ -18,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecglm.models.measured import NUMBERS, MeasuredBranch, measure_batch, numbers, of_leads
 from ecglm.models.preprocessing import Preprocessing, encoder_input
 
 
@@ -47,6 +51,9 @@ class EncoderConfig(BaseModel):
     query_width: int = 128
     n_time_tokens: int = Field(default=8, ge=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    measured_width: int = Field(default=256, ge=0)
+    """Of the branch that takes measurements; 0 leaves it out."""
+    measured_dropout: float = Field(default=0.3, ge=0, lt=1)
     targets: tuple[Target, ...] = ()
 
     @property
@@ -65,6 +72,8 @@ class Encoded:
     """(batch, n_tokens, token_width): one per query, then `n_time_tokens` in the order of time."""
     embedding: Tensor
     """(batch, 2 · widths[-1]) mean and maximum over time."""
+    branches: tuple[Tensor, ...]
+    """What the waveform's branch tells by itself, and the measurements' one if there is one; as `outputs`."""
 
 
 class Block(nn.Module):
@@ -169,6 +178,20 @@ class Encoder(nn.Module):
             at_slot.append(slots.get(target.token, 0))
             slots[target.token] = at_slot[-1] + 1
         self.n_slots = max(slots.values(), default=0)
+        self.measured: MeasuredBranch | None = None
+        if config.measured_width and config.targets:
+            self.measured = MeasuredBranch(config.measured_width, len(config.targets), config.measured_dropout)
+        copied = [
+            (place, NUMBERS.index(target.name), target)
+            for place, target in enumerate(config.targets)
+            if target.kind == "value" and target.name in NUMBERS
+        ]
+        self.copied = [place for place, _, _ in copied], [number for _, number, _ in copied]
+        """Targets that are measured, and their places among `NUMBERS`."""
+        self.register_buffer("copied_mean", torch.tensor([target.mean for _, _, target in copied]), persistent=False)
+        self.register_buffer("copied_scale", torch.tensor([target.scale for _, _, target in copied]), persistent=False)
+        self.copied_mean: Tensor
+        self.copied_scale: Tensor
         self.register_buffer("at_token", torch.tensor(at_token, dtype=torch.long), persistent=False)
         self.register_buffer("at_slot", torch.tensor(at_slot, dtype=torch.long), persistent=False)
         self.at_token: Tensor
@@ -184,12 +207,13 @@ class Encoder(nn.Module):
         """ECG tokens of one recording."""
         return len(self.config.tokens) + self.config.n_time_tokens
 
-    def forward(self, values: Tensor, mask: Tensor) -> Encoded:
+    def forward(self, values: Tensor, mask: Tensor, measured: Tensor | None = None) -> Encoded:
         """Recordings of one padded length.
 
         Args:
             values: (batch, n_leads, n_samples) in mV, 0 where nothing is.
             mask: the same shape, whether there is a value.
+            measured: (batch, n_columns) their measurements, if they are known; else they are taken here.
         """
         features, known = self.backbone(encoder_input(values, mask, self.preprocessing))  # (batch, time, width)
         count = known.sum(1, keepdim=True).clamp(min=1)
@@ -200,8 +224,26 @@ class Encoder(nn.Module):
         weights = scores.masked_fill(~known[:, None], float("-inf")).float().softmax(-1).to(features.dtype)
         gathered = weights @ self.values(features)  # (batch, n_queries, query_width)
         read = (self.dropout(gathered)[:, self.at_token] * self.readout).sum(-1)
-        outputs = (read + self.summary(self.dropout(embedding))).float()  # (batch, n_targets)
-        return Encoded(outputs, self._tokens(features, known, gathered, outputs), embedding)
+        seen = (read + self.summary(self.dropout(embedding))).float()  # (batch, n_targets)
+        branches: tuple[Tensor, ...] = (seen,)
+        outputs = seen
+        if self.measured is not None:
+            wanted = self.preprocessing
+            if measured is None:
+                measured = measure_batch(values, mask, wanted.leads, wanted.sampling_hz)
+            measured = of_leads(measured, mask.any(-1), wanted.leads)
+            branches = seen, self.measured(measured).float()
+            outputs = self._together(*branches, measured)
+        return Encoded(outputs, self._tokens(features, known, gathered, outputs), embedding, branches)
+
+    def _together(self, seen: Tensor, concluded: Tensor, measured: Tensor) -> Tensor:
+        """The mean of both branches, the waveform's alone where nothing was measured; values as they were measured."""
+        anything = measured.isfinite().any(1, keepdim=True)
+        told = torch.where(anything, (seen + concluded) / 2, seen)
+        places, columns = self.copied
+        copies = (numbers(measured)[:, columns] - self.copied_mean) / self.copied_scale
+        told[:, places] = torch.where(copies.isfinite(), copies.clamp(-5, 5), seen[:, places])
+        return told
 
     def _tokens(self, features: Tensor, known: Tensor, gathered: Tensor, outputs: Tensor) -> Tensor:
         """(batch, n_tokens, token_width)."""

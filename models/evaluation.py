@@ -15,22 +15,15 @@ from ecglm.models.waveforms import Waveforms
 
 
 def encode_all(
-    encoder: Encoder,
-    waveforms: Waveforms,
-    ecg_ids: Sequence[str],
-    leads: Sequence[str] | None = None,
-    batch: int = 128,
+    encoder: Encoder, waveforms: Waveforms, ecg_ids: Sequence[str], batch: int = 128
 ) -> NDArray[np.float32]:
-    """Outputs (n_ecgs, n_targets) of an encoder; of some leads only, if they are named."""
+    """Outputs (n_ecgs, n_targets) of an encoder."""
     was_training = encoder.training
     encoder.eval()
-    kept = torch.tensor([leads is None or lead in leads for lead in encoder.preprocessing.leads])
     told = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(ecg_ids), batch):
-            values, mask = waveforms.batch(ecg_ids[start : start + batch])
-            mask = mask & kept[:, None]
-            told.append(encoder(values * mask, mask).outputs)
+            told.append(encoder(*waveforms.inputs(encoder, ecg_ids[start : start + batch])).outputs)
     encoder.train(was_training)
     return torch.cat(told).numpy()
 
@@ -65,8 +58,7 @@ class StatementAsker:
         told = []
         with torch.inference_mode(), model.autocast():
             for start in range(0, len(self.ecg_ids), batch):
-                values, mask = self.waveforms.batch(self.ecg_ids[start : start + batch])
-                tokens = model.encode(values.to(model.device), mask.to(model.device))
+                tokens = model.encode(*self.waveforms.inputs(model.encoder, self.ecg_ids[start : start + batch]))
                 prefix = model.prefix([[row] for row in range(len(tokens))], tokens, blank)
                 told += [logits.cpu() for logits in model.yes_minus_no(prefix, [branches] * len(tokens))]
         model.train(was_training)

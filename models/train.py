@@ -29,15 +29,17 @@ from ecglm.models.fingerprint import fingerprint
 from ecglm.models.language_models import attach, check_folder
 from ecglm.models.loop import Trainer, step_seed
 from ecglm.models.pairs import ecgs_of, frame_of, training_pairs
-from ecglm.models.stages.conversation import Conversation, NamedQuestions
+from ecglm.models.stages.conversation import Conversation
 from ecglm.models.stages.pretraining import pretraining_stage
+from ecglm.models.stages.told import ConditionQuestions, NamedQuestions
 from ecglm.models.targets import TargetTable, read_targets
 from ecglm.models.text import Codec, Markers, train_tokenizer
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
-from ecglm.models.withheld import refuse_mentions
+from ecglm.models.withheld import refuse_mentions, unmentioned
 from ecglm.models.wording import statement_questions, token_phrases
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.errors import ModelError
+from ecglm.synth.measure import MEASURED_VERSION
 
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
@@ -69,14 +71,14 @@ def train(config: TrainConfig, out: Path, resume: bool, progress: Progress, tell
     corpus_folder, source_folder = _data(config, out)
     _open_run(config, out, resume)
     material = read_material(config, corpus_folder, source_folder, tell)
-    encoder = _encoder(config, material, out, progress)
+    encoder = _encoder(config, material, out, progress, tell)
     model, kind = _language_model(config, encoder, material, out)
     started = fingerprint(_weights_hash(encoder))
     asker = _asker(config, material)
     named = False
     for stage in config.stages:
         if not named and not stage.blank:
-            _ready(model, material)
+            _ready(model, material, config.withheld)
             named = True
         _run_stage(model, material, stage, config, out, started, asker, progress)
         started = fingerprint(started, stage.model_dump())
@@ -85,27 +87,30 @@ def train(config: TrainConfig, out: Path, resume: bool, progress: Progress, tell
     return out / "model"
 
 
-def _ready(model: EcgLanguageModel, material: Material) -> None:
+def _ready(model: EcgLanguageModel, material: Material, withheld: Sequence[str]) -> None:
     """Prepares the projector before it first sees an ECG: what its numbers range over, what its tokens are called."""
     some = material.train[0][:: max(1, len(material.train[0]) // STANDARD_ECGS)][:STANDARD_ECGS]
     tokens = []
     model.eval()
     with model.autocast():
         for start in range(0, len(some), 64):
-            values, mask = material.waveforms.batch(some[start : start + 64])
-            tokens.append(model.encode(values.to(model.device), mask.to(model.device)).float())
+            tokens.append(model.encode(*material.waveforms.inputs(model.encoder, some[start : start + 64])).float())
     model.projector.standardise(torch.cat(tokens))
-    model.name_tokens(token_phrases(model.encoder.config))
+    model.name_tokens(unmentioned(token_phrases(model.encoder.config), withheld))
 
 
 def _data(config: TrainConfig, out: Path) -> tuple[Path, Path]:
     """The corpus, and the folder its waveforms are in."""
     if config.simulated is not None:
         from ecglm.synth.build import BuildConfig, build
+        from ecglm.synth.sources.simulator import simulate
 
-        folder = out / "corpus"
-        build(BuildConfig(simulated=config.simulated, seed=config.seed, out=folder))
-        return folder, folder / "simulated"
+        waveforms, folder = out / "simulated", out / "corpus"
+        if not waveforms.is_dir():
+            simulate(waveforms, config.simulated, config.seed, mix="even")
+        chosen = _families(config)
+        build(BuildConfig(ptbxl=waveforms, out=folder, **({} if chosen is None else {"families": chosen})))
+        return folder, waveforms
     if config.corpus is None:
         raise ModelError("no corpus; name it with --corpus DIR (made by `synth build`)")
     if config.ptbxl is not None:
@@ -113,6 +118,13 @@ def _data(config: TrainConfig, out: Path) -> tuple[Path, Path]:
     if (config.corpus / "simulated").is_dir():
         return config.corpus, config.corpus / "simulated"
     raise ModelError("no waveforms; name their folder with --ptbxl DIR (or --wfdb DIR)")
+
+
+def _families(config: TrainConfig) -> tuple[str, ...] | None:
+    """The families that some stage learns from; None for all."""
+    if any(stage.families is None for stage in config.stages):
+        return None
+    return tuple(sorted({family for stage in config.stages for family in stage.families or ()}))
 
 
 def _open_run(config: TrainConfig, out: Path, resume: bool) -> None:
@@ -131,9 +143,7 @@ def _open_run(config: TrainConfig, out: Path, resume: bool) -> None:
 def read_material(config: TrainConfig, corpus_folder: Path, source_folder: Path, tell: Tell) -> Material:
     """Pairs, waveforms and targets; says what was left out."""
     corpus = Corpus.open(corpus_folder)
-    families = {family for stage in config.stages for family in stage.families or ()}
-    everything = any(stage.families is None for stage in config.stages)
-    pairs = training_pairs(corpus, None if everything else families)
+    pairs = training_pairs(corpus, _families(config))
     if config.withheld:
         pairs = refuse_mentions(pairs, config.withheld, tell)
     ecgs = ecgs_of(corpus)
@@ -166,9 +176,12 @@ def _frame(corpus: Corpus, name: str) -> pl.DataFrame:
     return frame_of(corpus.table(name).to_table())
 
 
-def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progress) -> Encoder:
+def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progress, tell: Tell) -> Encoder:
     torch.manual_seed(step_seed(config.seed, "encoder:weights", 0))
     encoder = Encoder(config.preprocessing, config.encoder.model_copy(update={"targets": material.train[1].targets}))
+    if encoder.measured is not None:
+        tell(f"measuring {len(material.train[0]):,} ECGs")
+        encoder.measured.standardise(material.waveforms.measured(material.train[0]))
     stage = pretraining_stage(config.pretraining, encoder, material, config.seed)
     _finish(Trainer(stage, config.pretraining.optimisation, out / "encoder", config.seed), progress)
     _curves(out)
@@ -250,8 +263,10 @@ def _run_stage(
 ) -> None:
     corpus_fingerprint = str(material.corpus.manifest["content_fingerprint"])
     ecg_ids, table = material.train
-    named = NamedQuestions(model.codec, model.encoder.config, ecg_ids, table.values) if how.named else None
-    stage = Conversation(model, material.waveforms, material.pairs, how, corpus_fingerprint, started, asker, named)
+    encoder = model.encoder.config
+    named = NamedQuestions(model.codec, encoder, ecg_ids, table.values, config.withheld)
+    told = [(named, how.named), (ConditionQuestions(named, encoder, table.values), how.conditions)]
+    stage = Conversation(model, material.waveforms, material.pairs, how, corpus_fingerprint, started, asker, told)
     _finish(Trainer(stage, how.optimisation, out / how.name, config.seed), progress)
     _curves(out)
 
@@ -262,6 +277,7 @@ def _about(config: TrainConfig, material: Material, kind: dict[str, Any], out: P
         "name": config.name,
         "preprocessing": config.preprocessing.model_dump(mode="json"),
         "encoder": encoder.model_dump(mode="json"),
+        "measurements_version": MEASURED_VERSION,
         "language_model": kind,
         "markers": (Markers() if kind["kind"] == "built_in" else Markers.model_validate(kind["markers"])).model_dump(),
         "trained_on": id_ranges(material.train[0]),

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecglm.models.encoder import padded
+from ecglm.models.encoder import Encoder, padded
+from ecglm.models.measured import measure_batch
 from ecglm.models.preprocessing import Preprocessing, centred, lead_names, prepare, with_limb_leads
 from ecglm.synth.errors import ModelError
 from ecglm.synth.signals import INVALID_16
@@ -19,6 +20,8 @@ from ecglm.synth.signals import INVALID_16
 if TYPE_CHECKING:
     from ecglm.synth.signal_store import Group, SignalStore
     from ecglm.synth.sources import Source
+
+_MEASURED_AT_ONCE = 256
 
 
 def open_store(source: Source) -> SignalStore:
@@ -50,6 +53,7 @@ class Waveforms:
             for number, group in enumerate(self._groups)
             for place, ecg_id in enumerate(group.ecg_ids)
         }
+        self._measured: dict[str, Tensor] = {}
 
     def __contains__(self, ecg_id: str) -> bool:
         return ecg_id in self._places
@@ -66,6 +70,22 @@ class Waveforms:
             for (row, _), each, known in zip(members, values, mask, strict=True):
                 found[row] = (each, known)
         return padded([each for each in found if each is not None])
+
+    def inputs(self, encoder: Encoder, ecg_ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What this encoder takes: values, mask, and measurements if it looks at them; on its device."""
+        device = encoder.queries.device
+        values, mask = self.batch(ecg_ids)
+        measured = None if encoder.measured is None else self.measured(ecg_ids).to(device)
+        return values.to(device), mask.to(device), measured
+
+    def measured(self, ecg_ids: Sequence[str]) -> Tensor:
+        """Measurements (n_ecgs, n_columns) of recordings as `batch` gives them, NaN where there is none; kept."""
+        new = [ecg_id for ecg_id in dict.fromkeys(ecg_ids) if ecg_id not in self._measured]
+        for start in range(0, len(new), _MEASURED_AT_ONCE):
+            some = new[start : start + _MEASURED_AT_ONCE]
+            rows = measure_batch(*self.batch(some), self.wanted.leads, self.wanted.sampling_hz)
+            self._measured |= dict(zip(some, rows, strict=True))
+        return torch.stack([self._measured[ecg_id] for ecg_id in ecg_ids])
 
     def stored(self, ecg_ids: Sequence[str]) -> Iterator[tuple[list[int], NDArray[np.float32], tuple[str, ...], int]]:
         """The recordings as they are, those of one shape together.

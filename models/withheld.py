@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import polars as pl
 
@@ -25,6 +25,17 @@ def mention_pattern(codes: Collection[str]) -> re.Pattern[str]:
     return re.compile(
         r"(?<![\w])(?:" + "|".join(re.escape(word) for word in ordered) + r")(?:s|es)?(?![\w])", re.IGNORECASE
     )
+
+
+UNNAMED = "another finding"
+
+
+def unmentioned(phrases: Sequence[str], codes: Collection[str]) -> list[str]:
+    """Phrases, those that mention one of these statements replaced by `UNNAMED`: what is called after what it suggests."""
+    if not codes:
+        return list(phrases)
+    pattern = mention_pattern(codes)
+    return [UNNAMED if pattern.search(phrase) else phrase for phrase in phrases]
 
 
 def refuse_mentions(pairs: pl.DataFrame, codes: Collection[str], tell: Callable[[str], None]) -> pl.DataFrame:

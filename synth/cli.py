@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -228,6 +228,10 @@ def simulate_command(
     out: Annotated[Path, typer.Option(help="New folder, in PTB-XL's own layout.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of ECGs.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same ECGs.")] = 1,
+    mix: Annotated[
+        Literal["clinic", "even"],
+        typer.Option(help="As in a hospital, or each rhythm and each conduction as often as any other."),
+    ] = "clinic",
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; the ECGs are the same.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -236,8 +240,8 @@ def simulate_command(
     from ecglm.synth.sources.simulator import simulate
 
     with progress_bar() as progress:
-        simulate(out, n, seed, workers=workers, progress=stepper(progress, "simulating ECGs", n))
-    print_json({"out": str(out), "ecgs": n, "seed": seed}) if as_json else print(f"{n} simulated ECGs in {out}")
+        simulate(out, n, seed, mix=mix, workers=workers, progress=stepper(progress, "simulating ECGs", n))
+    print_json({"out": str(out), "ecgs": n, "seed": seed, "mix": mix}) if as_json else print(f"{n} simulated ECGs in {out}")
 
 
 @app.command("validate")

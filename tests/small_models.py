@@ -12,6 +12,7 @@ from ecglm.models.ecglm import ECGLM
 from ecglm.models.encoder import Encoder, EncoderConfig, Target
 from ecglm.models.preprocessing import Preprocessing
 from ecglm.models.text import Codec, Markers, train_tokenizer
+from ecglm.synth.measure import MEASURED_VERSION
 
 TEXTS = [
     "Does this ECG show atrial fibrillation?",
@@ -62,6 +63,7 @@ def small_model(**about: Any) -> ECGLM:
         "name": "small",
         "preprocessing": encoder.preprocessing.model_dump(mode="json"),
         "encoder": encoder.config.model_dump(mode="json"),
+        "measurements_version": MEASURED_VERSION,
         "language_model": {"kind": "built_in", "built_in": SIZE},
         "markers": Markers().model_dump(),
         "trained_on": {"simulated": ["1-3", "7"]},

@@ -14,7 +14,7 @@ from ecglm.models.ecglm import ECGLM, YES_NO, Asked
 from ecglm.models.encoder import EncoderConfig, Target, padded
 from ecglm.models.llama import Cache, Llama, LlamaSize
 from ecglm.models.packing import Branch, attention, pack
-from ecglm.models.stages.conversation import NamedQuestions
+from ecglm.models.stages.told import NamedQuestions
 from ecglm.models.wording import CLASS_PHRASES, TokenNames
 
 QUESTIONS = ("Does this ECG show atrial fibrillation?", "Is this a normal ECG?", "left bundle branch block?")

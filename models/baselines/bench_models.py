@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from ecglm.models.baselines.training import ABOUT, WEIGHTS
-from ecglm.models.baselines.trees import measure_signals, tree_probabilities
+from ecglm.models.baselines.trees import tree_probabilities
 from ecglm.models.bench_model import Item, Recording, Reply, trained_on
 from ecglm.models.checkpoint import load_into, own_tensors, read_tensors
 from ecglm.models.classes import class_scores
 from ecglm.models.encoder import Encoder, EncoderConfig, padded
+from ecglm.models.measured import measure_signals
 from ecglm.models.preprocessing import Preprocessing, prepare
 from ecglm.synth.errors import ModelError
 

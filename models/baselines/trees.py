@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ecglm.models.measured import measure_signals
 from ecglm.models.waveforms import Waveforms
-from ecglm.synth.errors import SignalError
-from ecglm.synth.measure import MEASURED_COLUMNS, measure_block
+from ecglm.synth.measure import MEASURED_COLUMNS
 
 FEWEST_POSITIVES = 5
 """Below, a statement gets its share of the training ECGs as a constant."""
@@ -40,15 +40,6 @@ def measure_waveforms(waveforms: Waveforms, ecg_ids: Sequence[str], progress: Pr
             table[[start + place for place in places]] = measure_signals(signals, leads, hz)
         progress("measuring", min(start + _AT_ONCE, len(ecg_ids)), len(ecg_ids))
     return table
-
-
-def measure_signals(signals: NDArray[np.floating], leads: Sequence[str], sampling_hz: int) -> NDArray[np.float32]:
-    """Measurements (n_ecgs, n_columns) of recordings (n_ecgs, n_samples, n_leads) in mV."""
-    try:
-        columns, _ = measure_block(np.asarray(signals, np.float32), leads, sampling_hz)
-    except SignalError:
-        return np.full((len(signals), len(MEASURED_COLUMNS)), np.nan, np.float32)
-    return np.stack([columns[name] for name in MEASURED_COLUMNS], 1)
 
 
 def fit_trees(

@@ -8,22 +8,19 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ecglm.models.augment import Augmentation, augment
 from ecglm.models.ecg_lm import EcgLanguageModel
-from ecglm.models.encoder import EncoderConfig
 from ecglm.models.evaluation import StatementAsker
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.loop import Optimisation
-from ecglm.models.packing import Branch, pack
-from ecglm.models.pairs import ExampleMaker, Sampler, said
-from ecglm.models.targets import is_class
-from ecglm.models.text import Codec
+from ecglm.models.packing import pack
+from ecglm.models.pairs import ExampleMaker, Sampler
+from ecglm.models.stages.told import ConditionQuestions, NamedQuestions
 from ecglm.models.waveforms import Waveforms
-from ecglm.models.wording import STATEMENT_QUESTION, TokenNames, token_phrases
+from ecglm.models.wording import TokenNames
 
 LENGTHS = 32
 """Batches are padded to a multiple of it: the kernels made for each new shape are kept, and making them takes time."""
@@ -51,6 +48,8 @@ class ConversationConfig(BaseModel):
     """Options of a question that are judged."""
     named: int = Field(default=0, ge=0)
     """Questions per ECG about what its tokens are called, answered by what the encoder was trained on."""
+    conditions: int = Field(default=0, ge=0)
+    """Questions per ECG whether measurements lie above or below limits drawn at random, likewise."""
     full_share: float = Field(default=0.25, ge=0, le=1)
     """Of the questions with a short answer, how many are answered in sentences as well."""
     longest: int = Field(default=512, ge=16)
@@ -71,10 +70,10 @@ class Conversation:
         corpus_fingerprint: str,
         start_fingerprint: str,
         asker: StatementAsker | None,
-        named: NamedQuestions | None = None,
+        told: Sequence[tuple[NamedQuestions | ConditionQuestions, int]] = (),
     ) -> None:
         self.model, self.waveforms, self.how, self.asker = model, waveforms, how, asker
-        self.named = named
+        self.told = told
         self.name = how.name
         self.sampler = Sampler(pairs, how.families, how.family_weights, how.questions, how.evening)
         self.maker = ExampleMaker(pairs, model.codec, how.full_share, how.options, how.longest, _named(model))
@@ -87,9 +86,9 @@ class Conversation:
         how = self.how
         drawn = self.sampler.draw(how.optimisation.batch, chance)
         branches = self.maker.examples(drawn, chance)
-        if self.named is not None:
+        for questions, n in self.told:
             for group, asked in zip(drawn, branches, strict=True):
-                asked += self.named.about(group.ecg_ids, how.named, chance)
+                asked += questions.about(group.ecg_ids, n, chance)
         groups = [group.ecg_ids for group, found in zip(drawn, branches, strict=True) if found]
         branches = [found for found in branches if found]
         ecg_ids = sorted({ecg_id for group in groups for ecg_id in group})
@@ -105,51 +104,15 @@ class Conversation:
         encoder = self.model.encoder
         if not ecg_ids or self.how.blank or self.waveforms is None:
             return torch.zeros(max(1, len(ecg_ids)), encoder.n_tokens, encoder.token_width, device=self.model.device)
-        values, mask = self.waveforms.batch(ecg_ids)
+        values, mask, measured = self.waveforms.inputs(encoder, ecg_ids)
         wanted = encoder.preprocessing
         values, mask = augment(values, mask, wanted.leads, wanted.sampling_hz, self.how.augmentation, draw)
         encoder.eval()
-        return self.model.encode(values.to(self.model.device), mask.to(self.model.device))
+        return self.model.encode(values, mask, measured)
 
     def validate(self) -> dict[str, float]:
         """Macro-AUC over the statements on the validation fold, by asking."""
         return {} if self.asker is None else {"macro_auc": self.asker.macro_auc(self.model, self.how.blank)}
-
-
-class NamedQuestions:
-    """Whether an ECG shows what one of its tokens is called: half of them things that it does show."""
-
-    def __init__(
-        self, codec: Codec, encoder: EncoderConfig, ecg_ids: Sequence[str], values: NDArray[np.float32]
-    ) -> None:
-        phrases = dict(zip(encoder.tokens, token_phrases(encoder), strict=False))
-        place = {token: number for number, token in enumerate(encoder.tokens)}
-        kept = [
-            (column, target.token)
-            for column, target in enumerate(encoder.targets)
-            if target.kind == "statement" or is_class(target)
-        ]
-        questions = [STATEMENT_QUESTION.format(phrase=phrases[token]) for _, token in kept]
-        self.codec = codec
-        self.questions = [[*codec.user, *codec.encode(question)] for question in questions]
-        self.tokens = [place[token] for _, token in kept]
-        self.holds: NDArray[np.bool_] = values[:, [column for column, _ in kept]] > 0.5
-        self.rows = {ecg_id: number for number, ecg_id in enumerate(ecg_ids)}
-
-    def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator) -> list[Branch]:
-        """Questions about a single ECG; none about two."""
-        if len(ecg_ids) != 1 or ecg_ids[0] not in self.rows:
-            return []
-        holds = self.holds[self.rows[ecg_ids[0]]]
-        shown, absent = np.flatnonzero(holds), np.flatnonzero(~holds)
-        chosen = chance.permutation(shown)[: n // 2].tolist()
-        chosen += chance.permutation(absent)[: n - len(chosen)].tolist()
-        return [self._branch(column, bool(holds[column])) for column in chosen]
-
-    def _branch(self, column: int, holds: bool) -> Branch:
-        codec = self.codec
-        answer = said(codec.short, [codec.yes if holds else codec.no], (self.tokens[column],))
-        return Branch(self.questions[column], children=[answer])
 
 
 def _named(model: EcgLanguageModel) -> Callable[[str], tuple[int, ...]]:

@@ -21,6 +21,8 @@ CLASS_WEIGHT = 0.5
 """Of the diagnostic classes: they are fewer than statements, so that each counts for more."""
 FINDING_WEIGHT = 0.25
 VALUE_WEIGHT = 0.25
+BRANCHES = ("waveform", "measured")
+"""Of the encoder; each learns by itself."""
 
 
 class Supervised:
@@ -65,20 +67,28 @@ class Supervised:
     def loss(self, step: int, draw: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Mean loss of one batch."""
         chosen = self.members(step)
-        values, mask = self.waveforms.batch([self.ecg_ids[place] for place in chosen])
+        values, mask, measured = self.waveforms.inputs(self.module, [self.ecg_ids[place] for place in chosen])
         preprocessing = self.module.preprocessing
         values, mask = augment(values, mask, preprocessing.leads, preprocessing.sampling_hz, self.augmentation, draw)
         with torch.autocast("cpu", torch.bfloat16):
-            outputs = self.module(values, mask).outputs
+            branches = self.module(values, mask, measured).branches
         truth = self.truth[chosen]
-        parts = {
+        noted: dict[str, float] = {}
+        total = torch.zeros(())
+        for name, outputs in zip(BRANCHES, branches, strict=False):
+            parts = self._parts(outputs, truth)
+            total = total + torch.stack(list(parts.values())).sum()
+            noted |= {f"loss_{name}_{kind}": float(part.detach()) for kind, part in parts.items()}
+        return total, noted
+
+    def _parts(self, outputs: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        """Loss of what one branch tells, by kind of target."""
+        return {
             "statement": binary(outputs, truth, self.columns["statement"]),
             "class": CLASS_WEIGHT * binary(outputs, truth, self.columns["class"]),
             "finding": FINDING_WEIGHT * binary(outputs, truth, self.columns["finding"]),
             "value": VALUE_WEIGHT * huber(outputs, truth, self.columns["value"]),
         }
-        total = torch.stack(list(parts.values())).sum()
-        return total, {f"loss_{name}": float(part.detach()) for name, part in parts.items()}
 
     def validate(self) -> dict[str, float]:
         """Macro-AUC over the statements on the validation fold."""

@@ -27,6 +27,7 @@ from ecglm.synth.sources.simulator.patients import (
     Traits,
     Visit,
     block_layout,
+    Mix,
     draw_visits,
 )
 from ecglm.synth.sources.simulator.reports import draw_likelihoods, extra_beats_text, noise_texts, report_text
@@ -91,11 +92,17 @@ class SimulatedECG:
 
 
 def simulate(
-    out: Path, n: int, seed: int, *, workers: int = 1, progress: Callable[[int], object] | None = None
+    out: Path,
+    n: int,
+    seed: int,
+    *,
+    mix: Mix = "clinic",
+    workers: int = 1,
+    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write `n` simulated ECGs as a folder that PTB-XL's readers can read.
 
-    The same `n` and `seed` give the same bytes whatever the number of workers, and an ECG does not depend on `n`.
+    The same `n`, `seed` and `mix` give the same bytes whatever the number of workers, and an ECG does not depend on `n`.
     `progress` is called with the number of ECGs just written. The folder appears at `out` only when it is complete.
 
     Raises:
@@ -110,7 +117,7 @@ def simulate(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _write_folder(partial, n, seed, workers, progress)
+        _write_folder(partial, n, seed, mix, workers, progress)
         partial.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -120,14 +127,16 @@ def simulate(
         raise
 
 
-def simulated_ecgs(n: int, seed: int, first_block: int = 0, n_blocks: int | None = None) -> Iterator[SimulatedECG]:
+def simulated_ecgs(
+    n: int, seed: int, first_block: int = 0, n_blocks: int | None = None, mix: Mix = "clinic"
+) -> Iterator[SimulatedECG]:
     """The ECGs of blocks of ten patients in ecg_id order, up to ecg_id `n`."""
     last_block = -(-n // ECGS_PER_BLOCK) if n_blocks is None else first_block + n_blocks
     for block in range(first_block, last_block):
         ecg_id = block * ECGS_PER_BLOCK + 1
         visits_of, folds = block_layout(seed, block)
         for place, (n_visits, fold) in enumerate(zip(visits_of, folds, strict=True)):
-            for visit in draw_visits(seed, block * PATIENTS_PER_BLOCK + place, ecg_id, n_visits, fold):
+            for visit in draw_visits(seed, block * PATIENTS_PER_BLOCK + place, ecg_id, n_visits, fold, mix):
                 if visit.ecg_id <= n:
                     yield simulate_visit(visit, seed)
             ecg_id += n_visits
@@ -240,7 +249,9 @@ def header_text(ecg_id: int, signal: NDArray[np.int16]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_folder(root: Path, n: int, seed: int, workers: int, progress: Callable[[int], object] | None) -> None:
+def _write_folder(
+    root: Path, n: int, seed: int, mix: Mix, workers: int, progress: Callable[[int], object] | None
+) -> None:
     import pyarrow.parquet as pq
 
     for directory in range(n // 1000 + 1):
@@ -254,7 +265,7 @@ def _write_folder(root: Path, n: int, seed: int, workers: int, progress: Callabl
         pq.ParquetWriter(root / FEATURES_FILE, schema, compression="zstd") as features,
     ):
         csv.writer(database, lineterminator="\n").writerow(DATABASE_COLUMNS)
-        for lines, table in _batches(root, n, seed, workers):
+        for lines, table in _batches(root, n, seed, mix, workers):
             database.write(lines)
             features.write_table(table)
             if progress is not None:
@@ -264,16 +275,17 @@ def _write_folder(root: Path, n: int, seed: int, workers: int, progress: Callabl
         "simulator_version": SIMULATOR_VERSION,
         "n": n,
         "seed": seed,
+        **({} if mix == "clinic" else {"mix": mix}),
         "licence": "CC0-1.0",
         "citation": f"Simulated 12-lead ECGs of known truth, ecglm simulator version {SIMULATOR_VERSION}, seed {seed}.",
     }
     (root / "SIMULATED.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _batches(root: Path, n: int, seed: int, workers: int) -> Iterator[tuple[str, pa.Table]]:
+def _batches(root: Path, n: int, seed: int, mix: Mix, workers: int) -> Iterator[tuple[str, pa.Table]]:
     """Database lines and features of every batch, in order; the records are written on the way."""
     n_blocks = -(-n // ECGS_PER_BLOCK)
-    jobs = [(root, n, seed, block) for block in range(0, n_blocks, _BLOCKS_PER_BATCH)]
+    jobs = [(root, n, seed, mix, block) for block in range(0, n_blocks, _BLOCKS_PER_BATCH)]
     if workers == 1 or len(jobs) == 1:
         yield from map(_write_batch, jobs)
         return
@@ -281,15 +293,15 @@ def _batches(root: Path, n: int, seed: int, workers: int) -> Iterator[tuple[str,
         yield from pool.map(_write_batch, jobs)
 
 
-def _write_batch(job: tuple[Path, int, int, int]) -> tuple[str, pa.Table]:
+def _write_batch(job: tuple[Path, int, int, Mix, int]) -> tuple[str, pa.Table]:
     import pyarrow as pa
 
-    root, n, seed, first_block = job
+    root, n, seed, mix, first_block = job
     n_blocks = min(_BLOCKS_PER_BATCH, -(-n // ECGS_PER_BLOCK) - first_block)
     lines = io.StringIO()
     writer = csv.DictWriter(lines, DATABASE_COLUMNS, lineterminator="\n")
     measured: dict[str, list[float | None]] = {"ecg_id": [], **{column: [] for column in COLUMNS}}
-    for ecg in simulated_ecgs(n, seed, first_block, n_blocks):
+    for ecg in simulated_ecgs(n, seed, first_block, n_blocks, mix):
         path = root / record_path(ecg.visit.ecg_id)
         path.with_name(f"{path.name}.dat").write_bytes(ecg.signal.tobytes())
         path.with_name(f"{path.name}.hea").write_text(header_text(ecg.visit.ecg_id, ecg.signal), encoding="ascii")

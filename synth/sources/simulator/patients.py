@@ -15,6 +15,8 @@ Repolarisation = Literal[
     "normal", "elevation_inferior", "elevation_anterior", "depression", "inversion_anterior", "inversion_inferior"
 ]
 Stage = Literal["Stadium I", "Stadium II", "Stadium II-III", "Stadium III", "unknown"]
+Mix = Literal["clinic", "even"]
+"""How often each kind of ECG is drawn: as in a hospital, or every rhythm and every conduction as often as any other."""
 
 AGE_OVER_89 = 300
 """What the age column holds for a patient older than 89 years."""
@@ -177,6 +179,21 @@ def draw_plan(random: np.random.Generator, age_years: int) -> Plan:
     return plan
 
 
+def draw_even_plan(random: np.random.Generator) -> Plan:
+    """A first ECG of the mix `even`: any rhythm, and any conduction, as likely as another; nothing else is wrong."""
+    rhythms: tuple[Rhythm, ...] = (
+        "sinus", "bradycardia", "tachycardia", "arrhythmia", "fibrillation", "flutter", "paced",
+    )  # fmt: skip
+    conductions: tuple[Conduction, ...] = ("normal", "irbbb", "rbbb", "lbbb", "lafb", "lpfb")
+    rhythm = rhythms[int(random.integers(len(rhythms)))]
+    conduction = conductions[int(random.integers(len(conductions)))]
+    if rhythm == "paced":
+        return Plan(rhythm=rhythm, conduction="paced")
+    plan = Plan(rhythm=rhythm, conduction=conduction)
+    slow = plan.sinus and rhythm != "tachycardia" and random.random() < 0.3
+    return replace(plan, first_degree_block=slow)
+
+
 def _draw_rhythm(random: np.random.Generator, age_years: int) -> Rhythm:
     older = age_years >= 50
     names: tuple[Rhythm, ...] = (
@@ -251,12 +268,14 @@ def next_plan(random: np.random.Generator, plan: Plan, age_years: int) -> Plan:
     return plan
 
 
-def draw_visits(seed: int, patient_index: int, first_ecg_id: int, n_visits: int, strat_fold: int) -> list[Visit]:
+def draw_visits(
+    seed: int, patient_index: int, first_ecg_id: int, n_visits: int, strat_fold: int, mix: Mix
+) -> list[Visit]:
     """The recordings of one patient in time order, ecg_ids consecutive."""
     random = patient_random(seed, patient_index)
     patient = draw_patient(random, patient_index + 1, strat_fold)
     recorded = datetime(1985, 1, 1) + timedelta(seconds=int(random.integers(0, 15 * 365 * 86400)))
-    plan = draw_plan(random, patient.age_years)
+    plan = draw_plan(random, patient.age_years) if mix == "clinic" else draw_even_plan(random)
     visits = []
     days = 0
     for visit in range(n_visits):
