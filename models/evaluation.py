@@ -14,9 +14,7 @@ from ecglm.models.packing import Branch
 from ecglm.models.waveforms import Waveforms
 
 
-def encode_all(
-    encoder: Encoder, waveforms: Waveforms, ecg_ids: Sequence[str], batch: int = 128
-) -> NDArray[np.float32]:
+def encode_all(encoder: Encoder, waveforms: Waveforms, ecg_ids: Sequence[str], batch: int = 128) -> NDArray[np.float32]:
     """Outputs (n_ecgs, n_targets) of an encoder."""
     was_training = encoder.training
     encoder.eval()

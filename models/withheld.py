@@ -31,7 +31,7 @@ UNNAMED = "another finding"
 
 
 def unmentioned(phrases: Sequence[str], codes: Collection[str]) -> list[str]:
-    """Phrases, those that mention one of these statements replaced by `UNNAMED`: what is called after what it suggests."""
+    """Phrases, `UNNAMED` in place of those that mention one of these statements: some findings are named after another."""
     if not codes:
         return list(phrases)
     pattern = mention_pattern(codes)

@@ -241,7 +241,9 @@ def simulate_command(
 
     with progress_bar() as progress:
         simulate(out, n, seed, mix=mix, workers=workers, progress=stepper(progress, "simulating ECGs", n))
-    print_json({"out": str(out), "ecgs": n, "seed": seed, "mix": mix}) if as_json else print(f"{n} simulated ECGs in {out}")
+    print_json({"out": str(out), "ecgs": n, "seed": seed, "mix": mix}) if as_json else print(
+        f"{n} simulated ECGs in {out}"
+    )
 
 
 @app.command("validate")

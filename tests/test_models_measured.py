@@ -55,7 +55,8 @@ def test_padding_and_absent_leads_change_nothing_of_the_others(signals: list[np.
     mixed = measure_batch(values, mask, LEADS, 100)
     assert torch.equal(mixed[0].nan_to_num(-1), whole[0].nan_to_num(-1))
     chest = [place for place, name in enumerate(MEASURED_COLUMNS) if re.search(r"_V\d$", name)]
-    assert mixed[1, chest].isnan().all() and not whole[1, chest].isnan().all()
+    assert mixed[1, chest].isnan().all()
+    assert not whole[1, chest].isnan().all()
 
 
 def test_nothing_recorded_is_nothing_measured() -> None:
@@ -69,8 +70,10 @@ def test_what_absent_leads_would_be_needed_for_is_missing(signals: list[np.ndarr
     there[:, [0, 7]] = True  # I and V2
     kept = of_leads(measured, there, LEADS)
     named = dict(zip(MEASURED_COLUMNS, kept.T, strict=True))
-    assert not named["R_Amp_V2"].isnan().all() and not named["HR__Global"].isnan().any()
-    assert named["R_Amp_II"].isnan().all() and all(named[angle].isnan().all() for angle in ANGLES)
+    assert not named["R_Amp_V2"].isnan().all()
+    assert not named["HR__Global"].isnan().any()
+    assert named["R_Amp_II"].isnan().all()
+    assert all(named[angle].isnan().all() for angle in ANGLES)
     there[:, 1] = True
     kept = of_leads(measured, there, LEADS)
     assert not kept[:, MEASURED_COLUMNS.index("QRS_AxisFront_Global")].isnan().all()
@@ -89,8 +92,10 @@ def test_the_branch_takes_centre_and_spread_from_what_was_measured() -> None:
     table = torch.full((50, len(MEASURED_COLUMNS)), float("nan"))
     table[:, 0] = torch.arange(50.0)
     branch.standardise(table)
-    assert float(branch.centre[0]) == pytest.approx(24.5) and float(branch.spread[0]) > 10
-    assert float(branch.centre[1]) == 0 and float(branch.spread[1]) == 1
+    assert float(branch.centre[0]) == pytest.approx(24.5)
+    assert float(branch.spread[0]) > 10
+    assert float(branch.centre[1]) == 0
+    assert float(branch.spread[1]) == 1
     assert branch(table).isfinite().all()
 
 
@@ -117,7 +122,9 @@ def test_where_nothing_was_measured_the_waveform_alone_is_heard(signals: list[np
 
 
 def test_a_width_of_0_leaves_the_branch_out(signals: list[np.ndarray]) -> None:
-    config = EncoderConfig(widths=(8, 8, 12, 16), query_width=8, measured_width=0, targets=small_encoder().config.targets)
+    config = EncoderConfig(
+        widths=(8, 8, 12, 16), query_width=8, measured_width=0, targets=small_encoder().config.targets
+    )
     encoder = Encoder(WANTED, config).eval()
     assert not any(name.startswith("measured.") for name in encoder.state_dict())
     with torch.inference_mode():
@@ -142,9 +149,8 @@ def test_conditions_hold_as_they_are_answered() -> None:
         Target(name="R_Amp_V5", token="lead:V5", kind="value", mean=1.2, scale=0.5),
     )
     random = np.random.default_rng(3)
-    rate, pr, angle, height = (
-        random.normal(75, 20, 40), random.normal(160, 30, 40), random.uniform(-179, 179, 40), random.normal(1.2, 0.5, 40),
-    )  # fmt: skip
+    rate, pr = random.normal(75, 20, 40), random.normal(160, 30, 40)
+    angle, height = random.uniform(-179, 179, 40), random.normal(1.2, 0.5, 40)
     raw = np.stack([rate, pr, np.cos(np.radians(angle)), np.sin(np.radians(angle)), height], 1)
     values = np.concatenate([random.integers(0, 2, (40, 1)), raw], 1).astype(np.float32)
     for number, target in enumerate(targets[1:], 1):
@@ -153,7 +159,8 @@ def test_conditions_hold_as_they_are_answered() -> None:
     codec = Codec(train_tokenizer(["Does this ECG show"] * 3 + ["yes", "no"] * 9, 300, Markers()), Markers())
     named = NamedQuestions(codec, config, [f"e{row}" for row in range(40)], values)
     asked = ConditionQuestions(named, config, values)
-    assert asked.about(("e1", "e2"), 3, random) == [] and asked.about(("unknown",), 3, random) == []
+    assert asked.about(("e1", "e2"), 3, random) == []
+    assert asked.about(("unknown",), 3, random) == []
     measured = {"heart rate": rate, "ventricular rate": rate, "PR interval": pr, "frontal QRS axis": angle}
     measured |= {"R amplitude in V5": height, "time from the onset of P to the onset of QRS": pr}
     n, n_yes, n_several = 0, 0, 0
@@ -168,7 +175,9 @@ def test_conditions_hold_as_they_are_answered() -> None:
             assert len(holds) == len(answer.about), text
             assert (answer.tokens[-1] == codec.yes) == all(holds), text
             n, n_yes, n_several = n + 1, n_yes + all(holds), n_several + (len(holds) > 1)
-    assert n > 200 and 0.35 < n_yes / n < 0.65 and n_several > 50
+    assert n > 200
+    assert 0.35 < n_yes / n < 0.65
+    assert n_several > 50
 
 
 def _holds(match: re.Match[str], value: float) -> bool:
@@ -188,7 +197,8 @@ def test_no_condition_names_a_statement_that_is_withheld() -> None:
     codec = Codec(train_tokenizer(["Does this ECG show"] * 3 + ["yes", "no"] * 9, 300, Markers()), Markers())
     named = NamedQuestions(codec, encoder, [str(row) for row in range(20)], values, config.withheld)
     asked = ConditionQuestions(named, encoder, values)
-    assert len(named.phrases) > 30 and "voltage criteria for left ventricular hypertrophy" not in named.phrases
+    assert len(named.phrases) > 30
+    assert "voltage criteria for left ventricular hypertrophy" not in named.phrases
     pattern = mention_pattern(config.withheld)
     for row in range(20):
         for branch in asked.about((str(row),), 20, random) + named.about((str(row),), 60, random):

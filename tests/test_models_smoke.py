@@ -59,7 +59,12 @@ def test_a_narrow_model_learns_from_the_signal(tmp_path: Path) -> None:
     )
     ecg_ids = sorted(set(asked["ecg_ids"].explode()))
     with torch.inference_mode(), lm.model.autocast():
-        tokens = torch.cat([lm.model.encode(*waveforms.inputs(lm.model.encoder, ecg_ids[n : n + 64])) for n in range(0, len(ecg_ids), 64)])
+        tokens = torch.cat(
+            [
+                lm.model.encode(*waveforms.inputs(lm.model.encoder, ecg_ids[n : n + 64]))
+                for n in range(0, len(ecg_ids), 64)
+            ]
+        )
     place = {ecg_id: row for row, ecg_id in enumerate(ecg_ids)}
     assert accuracy(lm, asked, tokens, place, blank=False) >= 0.75
     assert accuracy(lm, asked, tokens, place, blank=True) <= 0.6, "as many with yes as with no, for each statement"

@@ -537,6 +537,17 @@ def test_the_folder_says_what_it_is(folder: Path) -> None:
     assert "CC0 1.0" in (folder / "LICENSE.txt").read_text()
 
 
+def test_an_even_mix_has_every_rhythm_and_conduction_and_healthy_muscle(tmp_path: Path) -> None:
+    simulate(tmp_path / "even", 400, seed=9, mix="even")
+    counts = Counter(code for row in read_rows(tmp_path / "even") for code in row["codes"])
+    for code in ("SR", "SBRAD", "STACH", "SARRH", "AFIB", "AFLT", "PACE", "1AVB"):
+        assert counts[code] >= 20, code
+    for code in ("IRBBB", "CRBBB", "CLBBB", "LAFB", "LPFB"):
+        assert counts[code] >= 30, code
+    assert not {"IMI", "ASMI", "LVH", "VCLVH", "LVOLT", "STE_", "LNGQT", "LAO/LAE"} & set(counts)
+    assert json.loads((tmp_path / "even" / "SIMULATED.json").read_text())["mix"] == "even"
+
+
 def test_wfdb_reads_the_records(folder: Path, ecgs: list[SimulatedECG]) -> None:
     wfdb = pytest.importorskip("wfdb")
     for ecg in ecgs[:5]:

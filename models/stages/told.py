@@ -150,9 +150,7 @@ class ConditionQuestions:
         article = "an" if word.startswith(("R ", "S ", "ST ")) else "a"
         return Condition(f"{article} {word} {bounds}", token)
 
-    def _bound(
-        self, value: float, unit: str, holds: bool, spread: float, chance: np.random.Generator
-    ) -> str | None:
+    def _bound(self, value: float, unit: str, holds: bool, spread: float, chance: np.random.Generator) -> str | None:
         step = STEPS[unit]
         above = bool(chance.random() < 0.5)
         away = step * math.ceil(abs(chance.normal()) * spread / step)
@@ -180,9 +178,7 @@ def _yes_or_no(codec: Codec, question: Sequence[int], holds: bool, about: tuple[
     return Branch(question, children=[said(codec.short, [codec.yes if holds else codec.no], about)])
 
 
-def _in_units(
-    encoder: EncoderConfig, values: NDArray[np.float32]
-) -> Mapping[str, tuple[str, NDArray[np.float64]]]:
+def _in_units(encoder: EncoderConfig, values: NDArray[np.float32]) -> Mapping[str, tuple[str, NDArray[np.float64]]]:
     """Measurement → its token, and its value of every ECG in its own unit."""
     told = {
         target.name: (target.token, values[:, column].astype(np.float64) * target.scale + target.mean)

@@ -24,10 +24,10 @@ from ecglm.synth.sources.simulator.patients import (
     AGE_OVER_89,
     ECGS_PER_BLOCK,
     PATIENTS_PER_BLOCK,
+    Mix,
     Traits,
     Visit,
     block_layout,
-    Mix,
     draw_visits,
 )
 from ecglm.synth.sources.simulator.reports import draw_likelihoods, extra_beats_text, noise_texts, report_text
@@ -102,7 +102,7 @@ def simulate(
 ) -> None:
     """Write `n` simulated ECGs as a folder that PTB-XL's readers can read.
 
-    The same `n`, `seed` and `mix` give the same bytes whatever the number of workers, and an ECG does not depend on `n`.
+    The same `n`, `seed` and `mix` give the same bytes whatever the number of workers; an ECG does not depend on `n`.
     `progress` is called with the number of ECGs just written. The folder appears at `out` only when it is complete.
 
     Raises:

@@ -180,7 +180,7 @@ def draw_plan(random: np.random.Generator, age_years: int) -> Plan:
 
 
 def draw_even_plan(random: np.random.Generator) -> Plan:
-    """A first ECG of the mix `even`: any rhythm, and any conduction, as likely as another; nothing else is wrong."""
+    """A first ECG of the mix `even`: any rhythm, and any conduction, as likely as another; the muscle is healthy."""
     rhythms: tuple[Rhythm, ...] = (
         "sinus", "bradycardia", "tachycardia", "arrhythmia", "fibrillation", "flutter", "paced",
     )  # fmt: skip
