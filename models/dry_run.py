@@ -24,6 +24,7 @@ from ecglm.models.stages.conversation import ConversationConfig, Trained
 from ecglm.models.targets import ANGLES, AXES, EXTRA_BEATS, GLOBAL_VALUES, LEAD_VALUES, STAGES
 from ecglm.models.text import Codec, Markers, train_tokenizer
 from ecglm.synth.guidelines import load_guidelines
+from ecglm.synth.measure import MEASURED_COLUMNS
 from ecglm.synth.schema import LEADS, NOISE_COLUMNS
 
 SECONDS = 10
@@ -116,7 +117,7 @@ def _encoder_stage(config: TrainConfig, encoder: Encoder) -> dict[str, Any]:
 
     def loss() -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            encoded = encoder(values, mask)
+            encoded = encoder(values, mask, _measured(how.batch))
         total: Tensor = views * (encoded.outputs.square().mean() + encoded.embedding.float().square().mean())
         return total
 
@@ -137,13 +138,18 @@ def _conversation_stage(config: TrainConfig, model: EcgLanguageModel, how: Conve
 
     def loss() -> Tensor:
         with model.autocast():
-            tokens = model.encode(values, torch.ones_like(values, dtype=torch.bool))
+            tokens = model.encode(values, torch.ones_like(values, dtype=torch.bool), _measured(batch))
             return model.loss(model.prefix([[row] for row in range(batch)], tokens, how.blank), packed)[0]
 
     model.encoder.eval()
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     seconds, kept = _timed(trained, how.optimisation, loss)
     return _stage(how.name, how.optimisation, module, seconds, kept)
+
+
+def _measured(batch: int) -> Tensor:
+    """Made-up measurements: training takes them once, before it begins."""
+    return torch.zeros(batch, len(MEASURED_COLUMNS))
 
 
 def _made_up_branch() -> Branch:

@@ -49,6 +49,8 @@ stages:
     trains: [projector, language_model]
     families: [verify]
     questions: 4
+    named: 2
+    conditions: 2
     optimisation: {steps: 4, batch: 3, learning_rate: 0.003, average: 0.5, validate_every: 4}
 validation_ecgs: 3
 """
