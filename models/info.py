@@ -38,6 +38,7 @@ def model_info(name: str | Path) -> dict[str, Any]:
         "vocabulary": codec.size,
         "leads": about["preprocessing"]["leads"],
         "sampling_hz": about["preprocessing"]["sampling_hz"],
+        "measurements_version": about.get("measurements_version"),
         "seconds": [about["preprocessing"]["shortest_s"], about["preprocessing"]["longest_s"]],
         "statements": [target["name"] for target in targets],
         "withheld": training.get("withheld", []),

@@ -31,7 +31,7 @@ UNNAMED = "another finding"
 
 
 def unmentioned(phrases: Sequence[str], codes: Collection[str]) -> list[str]:
-    """Phrases, `UNNAMED` in place of those that mention one of these statements, as some findings are named after one."""
+    """Phrases, `UNNAMED` for those that mention one of these statements: some findings are named after others."""
     if not codes:
         return list(phrases)
     pattern = mention_pattern(codes)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import small_encoder
+from small_models import saved, small_encoder
 
 from ecglm.models.config import read_train_config
 from ecglm.models.dry_run import likely_targets
+from ecglm.models.ecglm import ECGLM
 from ecglm.models.encoder import Encoder, EncoderConfig, Target
 from ecglm.models.measured import ANGLES, NUMBERS, MeasuredBranch, measure_batch, numbers, of_leads
 from ecglm.models.preprocessing import Preprocessing, prepare
@@ -129,6 +130,11 @@ def test_a_width_of_0_leaves_the_branch_out(signals: list[np.ndarray]) -> None:
     assert not any(name.startswith("measured.") for name in encoder.state_dict())
     with torch.inference_mode():
         assert len(encoder(*batch_of(signals)).branches) == 1
+
+
+def test_a_model_trained_on_other_measurements_says_so(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="trained on measurements version 1; this ecglm takes version"):
+        ECGLM.load(saved(tmp_path / "model", measurements_version=1))
 
 
 # ---------------------------------------------------------------------------------------- questions made while training
