@@ -130,7 +130,7 @@ def test_earlier_turns_of_a_conversation_are_heard(record: Path) -> None:
     say = lm.say
     lm.say = lambda tokens, question, before=(): heard.append(list(before)) or say(tokens, question, before)  # type: ignore
     first, _ = list(chat(lm, recording, ["What is the rate?", "And the axis?"]))
-    assert heard == [[], [("What is the rate?", first)]]
+    assert heard == [[], [("What is the rate?", first.partition(" (left out")[0])]]
 
 
 def test_python_takes_an_array(model: Path, record: Path) -> None:
@@ -341,7 +341,7 @@ def test_checkpoints_that_are_not_ours_are_refused_without_being_run(model: Path
     folder = broken("version")
     about = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(about | {"format_version": 99}))
-    with pytest.raises(ModelError, match=r"format \('ecglm model', 99\), expected \('ecglm model', 1\)"):
+    with pytest.raises(ModelError, match=r"format \('ecglm model', 99\), expected \('ecglm model', 2\)"):
         ECGLM.load(folder)
     (folder / "model.json").write_text("{")
     with pytest.raises(ModelError, match=r"model\.json: cannot be read"):
