@@ -3,7 +3,7 @@
 python benchmarks/asking.py --ptbxl DIR [--model reference] [--ecgs 300]
 python benchmarks/asking.py --random            # a model of the reference's size with random weights
 
-Reading waveforms is not counted; encoding them is. Processor seconds are those of all threads.
+Reading waveforms is not counted; measuring and encoding them is. Processor seconds are those of all threads.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ecglm.models.encoder import Encoder
 from ecglm.models.preprocessing import Prepared, prepare
 from ecglm.models.text import Codec, Markers, train_tokenizer
 from ecglm.models.wording import statement_questions
+from ecglm.synth.measure import MEASURED_VERSION
 from ecglm.synth.signals import read_record
 from ecglm.synth.sources.ptbxl import open_ptbxl
 
@@ -46,6 +47,7 @@ def random_model(folder: Path) -> Path:
         "name": "random weights",
         "preprocessing": encoder.preprocessing.model_dump(mode="json"),
         "encoder": encoder.config.model_dump(mode="json"),
+        "measurements_version": MEASURED_VERSION,
         "language_model": {"kind": "built_in", "built_in": size.model_dump()},
         "markers": Markers().model_dump(),
         "trained_on": {},
