@@ -14,6 +14,7 @@ from ecglm.models.ecglm import ECGLM, YES_NO, Asked
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
 from ecglm.synth.build import BuildConfig, build
 from ecglm.synth.corpus import Corpus
+from ecglm.synth.sources.simulator import simulate
 
 RHYTHM_AND_CONDUCTION = {
     *("SR", "SBRAD", "STACH", "AFIB", "AFLT", "SARRH", "PACE", "BIGU", "TRIGU"),
@@ -22,11 +23,11 @@ RHYTHM_AND_CONDUCTION = {
 
 
 def questions(corpus: Path) -> pl.DataFrame:
-    """Yes-or-no questions about rhythm and conduction, of each statement as many with yes as with no."""
+    """Questions that name a rhythm or conduction disturbance; `even`: of each as many with yes as with no."""
     pairs = pl.from_arrow(Corpus.open(corpus).table("pairs").to_table())
     assert isinstance(pairs, pl.DataFrame)
     asked = pairs.filter(
-        pl.col("template_id") == "verify-statement",
+        pl.col("template_id").is_in(["verify-statement", "verify-rhythm"]),
         pl.col("codes").list.first().is_in(sorted(RHYTHM_AND_CONDUCTION)),
     ).with_columns(
         code=pl.col("codes").list.first(),
@@ -35,13 +36,16 @@ def questions(corpus: Path) -> pl.DataFrame:
     )
     place = pl.int_range(pl.len()).over("code", "yes")
     fewer = pl.min_horizontal(pl.col("yes").sum().over("code"), (~pl.col("yes")).sum().over("code"))
-    return asked.sort("pair_id").filter(place < fewer).select("ecg_ids", "code", "yes", "question")
+    return asked.sort("pair_id").select("ecg_ids", "code", "yes", "question", even=place < fewer)
 
 
 def accuracy(lm: ECGLM, asked: pl.DataFrame, tokens: torch.Tensor, place: dict[str, int], blank: bool) -> float:
     told = lm.answer_all(
         tokens,
-        [Asked((place[ecg_ids[0]],), question, YES_NO) for ecg_ids, _, _, question in asked.iter_rows()],
+        [
+            Asked((place[ecg_ids[0]],), question, YES_NO)
+            for ecg_ids, question in asked.select("ecg_ids", "question").iter_rows()
+        ],
         blank=blank,
     )
     return float(np.mean([answer.text == "yes" for answer in told] == asked["yes"].to_numpy()))
@@ -50,13 +54,14 @@ def accuracy(lm: ECGLM, asked: pl.DataFrame, tokens: torch.Tensor, place: dict[s
 @pytest.mark.slow
 def test_a_narrow_model_learns_from_the_signal(tmp_path: Path) -> None:
     assert run(["train", "smoke", "--out", str(tmp_path / "run")]) == 0
-    build(BuildConfig(simulated=300, seed=77, out=tmp_path / "unseen", families=("verify",)))
+    simulate(tmp_path / "simulated", 300, seed=77, mix="even")
+    build(BuildConfig(ptbxl=tmp_path / "simulated", out=tmp_path / "unseen", families=("verify",)))
     asked = questions(tmp_path / "unseen")
-    assert len(asked) > 100
+    even = asked.filter("even")
+    assert asked["code"].n_unique() >= 12
+    assert len(even) > 300
     lm = ECGLM.load(tmp_path / "run" / "model")
-    waveforms = Waveforms(
-        open_store(open_waveform_source(tmp_path / "unseen" / "simulated")), lm.model.encoder.preprocessing
-    )
+    waveforms = Waveforms(open_store(open_waveform_source(tmp_path / "simulated")), lm.model.encoder.preprocessing)
     ecg_ids = sorted(set(asked["ecg_ids"].explode()))
     with torch.inference_mode(), lm.model.autocast():
         tokens = torch.cat(
@@ -66,5 +71,6 @@ def test_a_narrow_model_learns_from_the_signal(tmp_path: Path) -> None:
             ]
         )
     place = {ecg_id: row for row, ecg_id in enumerate(ecg_ids)}
-    assert accuracy(lm, asked, tokens, place, blank=False) >= 0.75
-    assert accuracy(lm, asked, tokens, place, blank=True) <= 0.6, "as many with yes as with no, for each statement"
+    assert accuracy(lm, asked, tokens, place, blank=False) >= 0.95
+    assert accuracy(lm, even, tokens, place, blank=False) >= 0.95
+    assert accuracy(lm, even, tokens, place, blank=True) <= 0.6, "as many with yes as with no, for each statement"
