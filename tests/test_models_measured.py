@@ -165,13 +165,13 @@ def test_conditions_hold_as_they_are_answered() -> None:
     codec = Codec(train_tokenizer(["Does this ECG show"] * 3 + ["yes", "no"] * 9, 300, Markers()), Markers())
     named = NamedQuestions(codec, config, [f"e{row}" for row in range(40)], values)
     asked = ConditionQuestions(named, config, values)
-    assert asked.about(("e1", "e2"), 3, random) == []
-    assert asked.about(("unknown",), 3, random) == []
+    assert asked.about(("e1", "e2"), 3, random, {}) == []
+    assert asked.about(("unknown",), 3, random, {}) == []
     measured = {"heart rate": rate, "ventricular rate": rate, "PR interval": pr, "frontal QRS axis": angle}
     measured |= {"R amplitude in V5": height, "time from the onset of P to the onset of QRS": pr}
     n, n_yes, n_several = 0, 0, 0
     for row in range(40):
-        for branch in asked.about((f"e{row}",), 12, random):
+        for branch in asked.about((f"e{row}",), 12, random, {}):
             text = codec.decode(branch.tokens)
             found = list(_CONDITION.finditer(text))
             holds = [_holds(match, float(measured[match["what"]][row])) for match in found]
@@ -206,6 +206,7 @@ def test_no_condition_names_a_statement_that_is_withheld() -> None:
     assert len(named.phrases) > 30
     assert "voltage criteria for left ventricular hypertrophy" not in named.phrases
     pattern = mention_pattern(config.withheld)
+    told = {str(row): values[row] for row in range(20)}
     for row in range(20):
-        for branch in asked.about((str(row),), 20, random) + named.about((str(row),), 60, random):
+        for branch in asked.about((str(row),), 20, random, {}) + named.about((str(row),), 60, random, told):
             assert not pattern.search(codec.decode(branch.tokens))

@@ -222,14 +222,20 @@ def test_questions_about_tokens_are_answered_by_what_the_encoder_was_trained_on(
     values = np.array([[1, 0, 0, 0, 1, 1], [0, 0, 1, 0, 0, 0]], np.float32)
     asked = NamedQuestions(lm.model.codec, EncoderConfig(targets=tuple(targets)), ["a", "b"], values)
     chance = np.random.default_rng(0)
-    assert asked.about(("a", "b"), 4, chance) == []
-    assert asked.about(("c",), 4, chance) == []
-    for ecg_id, row in (("a", values[0]), ("b", values[1])):
-        branches = asked.about((ecg_id,), 4, chance)
+    told = {"a": np.array([3.0, -1, -2, 0.5, 2, 9]), "b": np.array([-3.0, 1, 2, -0.5, -2, 9])}
+    assert asked.about(("a", "b"), 4, chance, told) == []
+    assert asked.about(("c",), 4, chance, told) == []
+    assert asked.about(("a",), 4, chance, {}) == []
+    for ecg_id in "ab":
+        branches = asked.about((ecg_id,), 4, chance, told)
         assert len(branches) == 4
         for branch in branches:
-            (answer,) = branch.children
-            (token,) = answer.about
-            assert (answer.tokens[-1] == lm.model.codec.yes) == bool(row[token])
+            likelier, other = branch.children
+            (token,) = likelier.about
+            assert other.about == ()
+            likely = {child.tokens[-1]: child.weight for child in branch.children}
+            assert likely[lm.model.codec.yes] == pytest.approx(1 / (1 + np.exp(-told[ecg_id][token])))
+            assert sum(likely.values()) == pytest.approx(1)
             assert "extra" not in lm.model.codec.decode(branch.tokens)
-    assert sum(branch.children[0].tokens[-1] == lm.model.codec.yes for branch in asked.about(("a",), 4, chance)) == 2
+    shown = [branch.children[0].about[0] for branch in asked.about(("a",), 4, chance, told)]
+    assert sum(bool(values[0, token]) for token in shown) == 2

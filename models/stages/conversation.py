@@ -18,7 +18,7 @@ from ecglm.models.fingerprint import fingerprint
 from ecglm.models.loop import Optimisation
 from ecglm.models.packing import pack
 from ecglm.models.pairs import ExampleMaker, Sampler
-from ecglm.models.stages.told import ConditionQuestions, NamedQuestions
+from ecglm.models.stages.told import ConditionQuestions, NamedQuestions, Told
 from ecglm.models.waveforms import Waveforms
 from ecglm.models.wording import TokenNames
 
@@ -47,9 +47,9 @@ class ConversationConfig(BaseModel):
     options: int = Field(default=6, ge=2)
     """Options of a question that are judged."""
     named: int = Field(default=0, ge=0)
-    """Questions per ECG about what its tokens are called, answered by what the encoder was trained on."""
+    """Questions per ECG about what its tokens are called, answered as the encoder says."""
     conditions: int = Field(default=0, ge=0)
-    """Questions per ECG whether measurements lie above or below limits drawn at random, likewise."""
+    """Questions per ECG whether measurements lie above or below limits drawn at random."""
     full_share: float = Field(default=0.25, ge=0, le=1)
     """Of the questions with a short answer, how many are answered in sentences as well."""
     longest: int = Field(default=512, ge=16)
@@ -86,29 +86,34 @@ class Conversation:
         how = self.how
         drawn = self.sampler.draw(how.optimisation.batch, chance)
         branches = self.maker.examples(drawn, chance)
+        ecg_ids = sorted({ecg_id for group in drawn for ecg_id in group.ecg_ids})
+        with self.model.autocast():
+            tokens, told = self._encoded(ecg_ids, draw)
         for questions, n in self.told:
             for group, asked in zip(drawn, branches, strict=True):
-                asked += questions.about(group.ecg_ids, n, chance)
+                asked += questions.about(group.ecg_ids, n, chance, told)
         groups = [group.ecg_ids for group, found in zip(drawn, branches, strict=True) if found]
         branches = [found for found in branches if found]
-        ecg_ids = sorted({ecg_id for group in groups for ecg_id in group})
         ecgs = [[ecg_ids.index(ecg_id) for ecg_id in group] for group in groups]
         with self.model.autocast():
-            tokens = self._tokens(ecg_ids, draw)
             prefix = self.model.prefix(ecgs, tokens, how.blank)
             answers, looks = self.model.loss(prefix, pack(branches, LENGTHS))
         noted = {"loss_answers": float(answers.detach()), "loss_looks": float(looks.detach())}
         return answers + LOOKS_WEIGHT * looks, {"questions": float(sum(map(len, branches))), **noted}
 
-    def _tokens(self, ecg_ids: list[str], draw: torch.Generator) -> Tensor:
+    def _encoded(self, ecg_ids: list[str], draw: torch.Generator) -> tuple[Tensor, Told]:
+        """ECG tokens (n_ecgs, n_tokens, token_width), and what the encoder tells of each ECG; nothing of blank ones."""
         encoder = self.model.encoder
         if not ecg_ids or self.how.blank or self.waveforms is None:
-            return torch.zeros(max(1, len(ecg_ids)), encoder.n_tokens, encoder.token_width, device=self.model.device)
+            blank = torch.zeros(max(1, len(ecg_ids)), encoder.n_tokens, encoder.token_width, device=self.model.device)
+            return blank, {}
         values, mask, measured = self.waveforms.inputs(encoder, ecg_ids)
         wanted = encoder.preprocessing
         values, mask = augment(values, mask, wanted.leads, wanted.sampling_hz, self.how.augmentation, draw)
         encoder.eval()
-        return self.model.encode(values, mask, measured)
+        with torch.no_grad():
+            encoded = encoder(values, mask, measured)
+        return encoded.tokens, dict(zip(ecg_ids, encoded.outputs.cpu().numpy(), strict=True))
 
     def validate(self) -> dict[str, float]:
         """Macro-AUC over the statements on the validation fold, by asking."""

@@ -1,5 +1,5 @@
-"""Questions made while training, answered by what the encoder was trained on: what each ECG token is called, and
-whether conditions on measurements hold that definitions are made of."""
+"""Questions made while training: whether an ECG shows what its tokens are called, and whether conditions on measurements
+hold that definitions are made of."""
 
 from __future__ import annotations
 
@@ -30,8 +30,16 @@ _BETWEEN = ("between {limit} and {other}", "from {limit} to {other}")
 _SYNONYMS = {"HR__Global": ("heart rate",), "PR_Int_Global": ("time from the onset of P to the onset of QRS",)}
 
 
+Told = Mapping[str, NDArray[np.floating]]
+"""ECG → the encoder's outputs (n_targets,)."""
+
+
 class NamedQuestions:
-    """Whether an ECG shows what one of its tokens is called: half of them things that it does show."""
+    """Whether an ECG shows what one of its tokens is called: half of them things that it does show.
+
+    The answer is as likely as the encoder says, not what the label says: what is learned is to say what the token says,
+    of a rare statement as well as of a common one, and not how far an encoder can be trusted on ECGs it was trained on.
+    """
 
     def __init__(
         self,
@@ -53,20 +61,22 @@ class NamedQuestions:
         questions = [STATEMENT_QUESTION.format(phrase=phrase) for phrase in self.phrases]
         self.questions = [[*codec.user, *codec.encode(question)] for question in questions]
         self.tokens = [place[token] for _, token in kept]
-        self.holds: NDArray[np.bool_] = values[:, [column for column, _ in kept]] > 0.5
+        self.columns = [column for column, _ in kept]
+        self.holds: NDArray[np.bool_] = values[:, self.columns] > 0.5
         self.rows = {ecg_id: number for number, ecg_id in enumerate(ecg_ids)}
 
-    def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator) -> list[Branch]:
-        """Questions about a single ECG; none about two."""
-        if len(ecg_ids) != 1 or ecg_ids[0] not in self.rows:
+    def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator, told: Told) -> list[Branch]:
+        """Questions about a single ECG of which is known what the encoder tells; none about two."""
+        if len(ecg_ids) != 1 or ecg_ids[0] not in self.rows or ecg_ids[0] not in told:
             return []
         holds = self.holds[self.rows[ecg_ids[0]]]
+        likely = 1 / (1 + np.exp(-told[ecg_ids[0]][self.columns].astype(np.float64)))
         shown, absent = np.flatnonzero(holds), np.flatnonzero(~holds)
         chosen = chance.permutation(shown)[: n // 2].tolist()
         chosen += chance.permutation(absent)[: n - len(chosen)].tolist()
         return [
-            _yes_or_no(self.codec, self.questions[column], bool(holds[column]), (self.tokens[column],))
-            for column in chosen
+            _yes_or_no(self.codec, self.questions[place], float(likely[place]), (self.tokens[place],))
+            for place in chosen
         ]
 
 
@@ -99,7 +109,7 @@ class ConditionQuestions:
         self.of_recording = [number for number, each in enumerate(self.quantities) if each[0].endswith("_Global")]
         self.spread = [float(np.nanstd(column)) for *_, column in self.quantities]
 
-    def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator) -> list[Branch]:
+    def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator, _told: Told) -> list[Branch]:
         """Questions about a single ECG; none about two."""
         if len(ecg_ids) != 1 or ecg_ids[0] not in self.named.rows:
             return []
@@ -124,7 +134,7 @@ class ConditionQuestions:
         phrase = last if not others else f"{', '.join(others)}{',' * (len(others) > 1)} and {last}"
         codec = self.named.codec
         question = [*codec.user, *codec.encode(STATEMENT_QUESTION.format(phrase=phrase))]
-        return _yes_or_no(codec, question, holds, tuple(each.token for each in found))
+        return _yes_or_no(codec, question, float(holds), tuple(each.token for each in found))
 
     def _statement(self, row: int, holds: bool, chance: np.random.Generator) -> Condition | None:
         columns = np.flatnonzero(self.named.holds[row] == holds)
@@ -174,8 +184,14 @@ class ConditionQuestions:
         return _BETWEEN[int(chance.integers(len(_BETWEEN)))].format(limit=limit, other=other)
 
 
-def _yes_or_no(codec: Codec, question: Sequence[int], holds: bool, about: tuple[int, ...]) -> Branch:
-    return Branch(question, children=[said(codec.short, [codec.yes if holds else codec.no], about)])
+def _yes_or_no(codec: Codec, question: Sequence[int], likely: float, about: tuple[int, ...]) -> Branch:
+    """A question whose answer is yes with this probability: both answers, each with its weight."""
+    answers = [(codec.yes, likely), (codec.no, 1 - likely)]
+    answers = sorted((each for each in answers if each[1] > 0), key=lambda each: -each[1])
+    children = [said(codec.short, [answer], about if not number else ()) for number, (answer, _) in enumerate(answers)]
+    for child, (_, weight) in zip(children, answers, strict=True):
+        child.weight = weight
+    return Branch(question, children=children)
 
 
 def _in_units(encoder: EncoderConfig, values: NDArray[np.float32]) -> Mapping[str, tuple[str, NDArray[np.float64]]]:
