@@ -1,5 +1,5 @@
-"""Questions made while training: whether an ECG shows what its tokens are called, and whether conditions on measurements
-hold that definitions are made of."""
+"""Questions made while training: whether an ECG shows what its tokens are called, and whether measurements meet
+conditions such as definitions are made of."""
 
 from __future__ import annotations
 
