@@ -46,7 +46,8 @@ def measure_batch(values: Tensor, mask: Tensor, leads: tuple[str, ...], sampling
     known = mask.cpu().numpy()
     signals = np.where(known, values.detach().float().cpu().numpy(), np.float32(np.nan))
     there = known.any(-1)  # (batch, n_leads)
-    length = known.shape[-1] - known.any(1)[:, ::-1].argmax(-1)  # samples up to the last that is there
+    anywhere: NDArray[np.bool_] = np.asarray(known.any(1))
+    length = known.shape[-1] - anywhere[:, ::-1].argmax(-1)  # samples up to the last that is there
     shapes = np.concatenate([there, length[:, None]], 1)
     table = np.full((len(signals), len(MEASURED_COLUMNS)), np.nan, np.float32)
     for shape in np.unique(shapes, axis=0):

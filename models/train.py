@@ -109,7 +109,9 @@ def _data(config: TrainConfig, out: Path) -> tuple[Path, Path]:
         if not waveforms.is_dir():
             simulate(waveforms, config.simulated, config.seed, mix="even")
         chosen = _families(config)
-        build(BuildConfig(ptbxl=waveforms, out=folder, **({} if chosen is None else {"families": chosen})))
+        build(
+            BuildConfig.model_validate({"ptbxl": waveforms, "out": folder} | ({"families": chosen} if chosen else {}))
+        )
         return folder, waveforms
     if config.corpus is None:
         raise ModelError("no corpus; name it with --corpus DIR (made by `synth build`)")
@@ -265,7 +267,8 @@ def _run_stage(
     ecg_ids, table = material.train
     encoder = model.encoder.config
     named = NamedQuestions(model.codec, encoder, ecg_ids, table.values, config.withheld)
-    told = [(named, how.named), (ConditionQuestions(named, encoder, table.values), how.conditions)]
+    told: list[tuple[NamedQuestions | ConditionQuestions, int]] = [(named, how.named)]
+    told += [(ConditionQuestions(named, encoder, table.values), how.conditions)]
     stage = Conversation(model, material.waveforms, material.pairs, how, corpus_fingerprint, started, asker, told)
     _finish(Trainer(stage, how.optimisation, out / how.name, config.seed), progress)
     _curves(out)
