@@ -48,7 +48,9 @@ fingerprints of model, task and questions, and the seed.
 
 - Earlier states of the model were asked about fold 10, and that superclasses and ECG-QA's query questions came out
   low there was known when the encoder's loss was given a term for classes and options a weight. How was chosen on
-  fold 9 and on ECG-QA's list of valid ECGs in fold 9; but these figures are not the first look at fold 10.
+  fold 9 and on ECG-QA's list of valid ECGs in fold 9; but these figures are not the first look at fold 10. The stage
+  `settle` was added after such a look, for rare statements that the model told worse than its encoder (second-degree
+  AV block, a single ECG of fold 10, takes .02 off the diagnostic figure alone); it did not help them.
 - `reference` answers questions: its figures are *trained by text*, not zero-shot.
 - `encoder head` is the same encoder's own output; the difference is what asking costs.
 - `question only` is the same model with the ECG blanked.
