@@ -20,6 +20,14 @@ ANGLES = tuple(name for name in MEASURED_COLUMNS if name.endswith("_AxisFront_Gl
 _PLAIN = tuple(name for name in MEASURED_COLUMNS if name not in ANGLES)
 NUMBERS = (*_PLAIN, *(f"{name}:{part}" for part in ("cos", "sin") for name in ANGLES))
 """What the branch takes: measurements by their columns, angles in degrees as cosine and sine."""
+_PLAIN_PLACES = [MEASURED_COLUMNS.index(name) for name in _PLAIN]
+_ANGLE_PLACES = [MEASURED_COLUMNS.index(name) for name in ANGLES]
+_TWO_LIMB_LEADS, _ANY_LEAD = len(LEADS), len(LEADS) + 1
+_NEEDED = [
+    _TWO_LIMB_LEADS if name in ANGLES else LEADS.index(lead) if lead in LEADS else _ANY_LEAD
+    for name, lead in ((name, name.rpartition("_")[2]) for name in MEASURED_COLUMNS)
+]
+"""What each measurement needs: the place of its lead, two limb leads, or any lead at all."""
 _LIMIT = 5.0
 """Standard deviations beyond which a number is cut."""
 _INPUT_DROPOUT = 0.1
@@ -61,9 +69,8 @@ def measure_batch(values: Tensor, mask: Tensor, leads: tuple[str, ...], sampling
 
 def numbers(measured: Tensor) -> Tensor:
     """Measurements (batch, n_columns) as `NUMBERS` names them."""
-    plain = measured[:, [MEASURED_COLUMNS.index(name) for name in _PLAIN]]
-    angles = measured[:, [MEASURED_COLUMNS.index(name) for name in ANGLES]].deg2rad()
-    return torch.cat([plain, angles.cos(), angles.sin()], 1)
+    angles = measured[:, _ANGLE_PLACES].deg2rad()
+    return torch.cat([measured[:, _PLAIN_PLACES], angles.cos(), angles.sin()], 1)
 
 
 def of_leads(measured: Tensor, there: Tensor, leads: tuple[str, ...]) -> Tensor:
@@ -74,14 +81,13 @@ def of_leads(measured: Tensor, there: Tensor, leads: tuple[str, ...]) -> Tensor:
         there: (batch, n_leads) which leads a recording has.
         leads: name of each lead.
     """
-    place = {lead: number for number, lead in enumerate(leads)}
-    nowhere = there.new_zeros(len(there))
-    lead_there = {lead: there[:, place[lead]] if lead in place else nowhere for lead in LEADS}
-    two_limb = torch.stack([lead_there[lead] for lead in LIMB_LEADS]).sum(0) >= 2
-    needed = [
-        two_limb if name in ANGLES else lead_there.get(name.rpartition("_")[2], ~nowhere) for name in MEASURED_COLUMNS
-    ]
-    return measured.masked_fill(~torch.stack(needed, 1), float("nan"))
+    known = there.new_zeros(len(there), len(LEADS))
+    for number, lead in enumerate(leads):
+        if lead in LEADS:
+            known[:, LEADS.index(lead)] = there[:, number]
+    two_limb = known[:, : len(LIMB_LEADS)].sum(1, keepdim=True) >= 2
+    fulfilled = torch.cat([known, two_limb, torch.ones_like(two_limb)], 1)
+    return measured.masked_fill(~fulfilled[:, _NEEDED], float("nan"))
 
 
 class MeasuredBranch(nn.Module):

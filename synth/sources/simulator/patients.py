@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 Rhythm = Literal["sinus", "bradycardia", "tachycardia", "arrhythmia", "fibrillation", "flutter", "paced"]
+RHYTHMS: tuple[Rhythm, ...] = get_args(Rhythm)
 Conduction = Literal["normal", "irbbb", "rbbb", "lbbb", "lafb", "lpfb", "paced"]
 Axis = Literal["normal", "leftward", "left", "right", "far_right", "extreme"]
 Repolarisation = Literal[
@@ -181,11 +182,8 @@ def draw_plan(random: np.random.Generator, age_years: int) -> Plan:
 
 def draw_even_plan(random: np.random.Generator) -> Plan:
     """A first ECG of the mix `even`: any rhythm, and any conduction, as likely as another; the muscle is healthy."""
-    rhythms: tuple[Rhythm, ...] = (
-        "sinus", "bradycardia", "tachycardia", "arrhythmia", "fibrillation", "flutter", "paced",
-    )  # fmt: skip
     conductions: tuple[Conduction, ...] = ("normal", "irbbb", "rbbb", "lbbb", "lafb", "lpfb")
-    rhythm = rhythms[int(random.integers(len(rhythms)))]
+    rhythm = RHYTHMS[int(random.integers(len(RHYTHMS)))]
     conduction = conductions[int(random.integers(len(conductions)))]
     if rhythm == "paced":
         return Plan(rhythm=rhythm, conduction="paced")
@@ -196,11 +194,8 @@ def draw_even_plan(random: np.random.Generator) -> Plan:
 
 def _draw_rhythm(random: np.random.Generator, age_years: int) -> Rhythm:
     older = age_years >= 50
-    names: tuple[Rhythm, ...] = (
-        "sinus", "bradycardia", "tachycardia", "arrhythmia", "fibrillation", "flutter", "paced",
-    )  # fmt: skip
     weights = (0.5, 0.14, 0.12, 0.06, 0.12, 0.03, 0.03) if older else (0.53, 0.17, 0.17, 0.12, 0.01, 0.0, 0.0)
-    return names[int(np.searchsorted(np.cumsum(weights), random.random() * 0.999999))]
+    return RHYTHMS[int(np.searchsorted(np.cumsum(weights), random.random() * 0.999999))]
 
 
 def _draw_axis(random: np.random.Generator, age_years: int) -> Axis:
