@@ -16,6 +16,8 @@ from ecglm.synth.errors import DefinitionError
 from ecglm.synth.yaml_files import read_yaml
 
 CONFIGS = Path(__file__).parent / "configs"
+ENCODER_STAGES = ("measured", "encoder")
+"""What comes before the stages that a configuration names."""
 
 
 class Strict(BaseModel):
@@ -30,6 +32,8 @@ class EncoderStage(Strict):
     method: Literal["supervised", "simclr", "contrastive"] = "supervised"
     optimisation: Optimisation
     augmentation: Augmentation = Augmentation()
+    measured: Optimisation = Optimisation(steps=1500, batch=256, learning_rate=0.001, average=0.99)
+    """Of the branch that takes measurements, which is trained first; by the method `supervised` only."""
 
 
 class BuiltIn(Strict):
@@ -95,8 +99,9 @@ class TrainConfig(Strict):
     @model_validator(mode="after")
     def _names(self) -> Self:
         names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names) or "encoder" in names:
-            raise ValueError(f"stages: {', '.join(names)}: every stage needs a name of its own, other than encoder")
+        if len(set(names)) < len(names) or set(ENCODER_STAGES) & set(names):
+            own = " and ".join(ENCODER_STAGES)
+            raise ValueError(f"stages: {', '.join(names)}: every stage needs a name of its own, other than {own}")
         return self
 
     def with_folder(self, path: Path) -> TrainConfig:

@@ -1,7 +1,7 @@
 """`ecglm train`: a model from a corpus, stage by stage, in a folder that a killed run goes on in.
 
 OUT/config.json            the configuration, and hashes of what went in
-OUT/encoder/, OUT/<stage>/ state to go on from, log.jsonl
+OUT/<stage>/               state to go on from, log.jsonl; first `measured` and `encoder`, the encoder's branches
 OUT/tokenizer.json         trained on the corpus (built-in language model only)
 OUT/curves.png             learning curves
 OUT/model/                 the finished model; appears when it is whole
@@ -20,16 +20,17 @@ import polars as pl
 import torch
 
 from ecglm.models.checkpoint import load_into, own_tensors, read_tensors, write_tensors
-from ecglm.models.config import BuiltIn, TrainConfig
+from ecglm.models.config import ENCODER_STAGES, BuiltIn, TrainConfig
 from ecglm.models.ecg_lm import EcgLanguageModel, built_in_language_model
 from ecglm.models.ecglm import ECGLM, TOKENIZER
 from ecglm.models.encoder import Encoder
 from ecglm.models.evaluation import StatementAsker
-from ecglm.models.fingerprint import fingerprint
+from ecglm.models.fingerprint import fingerprint, weights_hash
 from ecglm.models.language_models import attach, check_folder
 from ecglm.models.loop import Trainer, step_seed
 from ecglm.models.pairs import ecgs_of, frame_of, training_pairs
 from ecglm.models.stages.conversation import Conversation
+from ecglm.models.stages.measured_only import MeasuredOnly
 from ecglm.models.stages.pretraining import pretraining_stage
 from ecglm.models.stages.told import ConditionQuestions, NamedQuestions
 from ecglm.models.targets import TargetTable, read_targets
@@ -73,7 +74,7 @@ def train(config: TrainConfig, out: Path, resume: bool, progress: Progress, tell
     material = read_material(config, corpus_folder, source_folder, tell)
     encoder = _encoder(config, material, out, progress, tell)
     model, kind = _language_model(config, encoder, material, out)
-    started = fingerprint(_weights_hash(encoder))
+    started = fingerprint(weights_hash(encoder))
     asker = _asker(config, material)
     named = False
     for stage in config.stages:
@@ -184,6 +185,17 @@ def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progr
     if encoder.measured is not None:
         tell(f"measuring {len(material.train[0]):,} ECGs")
         encoder.measured.standardise(material.waveforms.measured(material.train[0]))
+        if (how := config.pretraining).method == "supervised":
+            branch = MeasuredOnly(
+                encoder,
+                material.waveforms,
+                material.train,
+                material.validation,
+                how.measured,
+                how.augmentation.fewer_leads,
+                config.seed,
+            )
+            _finish(Trainer(branch, how.measured, out / branch.name, config.seed), progress)
     stage = pretraining_stage(config.pretraining, encoder, material, config.seed)
     _finish(Trainer(stage, config.pretraining.optimisation, out / "encoder", config.seed), progress)
     _curves(out)
@@ -205,10 +217,6 @@ def _finish(trainer: Trainer, progress: Progress) -> None:
     kept = own_tensors(trainer.stage.module, trained_only=True)
     write_tensors(final, kept, {"fingerprint": trainer.stage.fingerprint})
     (trainer.folder / "state.safetensors").unlink(missing_ok=True)
-
-
-def _weights_hash(module: torch.nn.Module) -> str:
-    return fingerprint(*(tensor.detach().cpu().numpy().tobytes() for tensor in module.state_dict().values()))
 
 
 def _language_model(
@@ -290,7 +298,9 @@ def _about(config: TrainConfig, material: Material, kind: dict[str, Any], out: P
             "n_pairs": len(material.pairs),
             "n_ecgs": len(material.train[0]),
             "withheld": list(config.withheld),
-            "seconds": {name: _seconds(out / name) for name in ("encoder", *(stage.name for stage in config.stages))},
+            "seconds": {
+                name: _seconds(out / name) for name in (*ENCODER_STAGES, *(stage.name for stage in config.stages))
+            },
             "config": config.model_dump(mode="json", exclude={"corpus", "ptbxl"}),
         },
     }

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ecglm.models.augment import Augmentation, augment
-from ecglm.models.encoder import Encoder
+from ecglm.models.encoder import Encoder, Target
 from ecglm.models.evaluation import encode_all, macro_auc
-from ecglm.models.fingerprint import fingerprint
+from ecglm.models.fingerprint import fingerprint, weights_hash
 from ecglm.models.loop import Optimisation, step_seed
 from ecglm.models.targets import TargetTable, is_class
 from ecglm.models.waveforms import Waveforms
@@ -21,12 +21,31 @@ CLASS_WEIGHT = 0.5
 """Of the diagnostic classes: they are fewer than statements, so that each counts for more."""
 FINDING_WEIGHT = 0.25
 VALUE_WEIGHT = 0.25
-BRANCHES = ("waveform", "measured")
-"""Of the encoder; each learns by itself."""
+
+
+class Objective:
+    """Statements by binary cross-entropy; classes of them, findings and values beside them, each by a weight."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        kinds = ["class" if is_class(target) else target.kind for target in targets]
+        self.columns = {
+            kind: torch.tensor([k == kind for k in kinds]) for kind in ("statement", "class", "finding", "value")
+        }
+
+    def __call__(self, outputs: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The loss of what is told, (batch, n_targets), and its part of each kind of target."""
+        parts = {
+            "statement": binary(outputs, truth, self.columns["statement"]),
+            "class": CLASS_WEIGHT * binary(outputs, truth, self.columns["class"]),
+            "finding": FINDING_WEIGHT * binary(outputs, truth, self.columns["finding"]),
+            "value": VALUE_WEIGHT * huber(outputs, truth, self.columns["value"]),
+        }
+        total = torch.stack(list(parts.values())).sum()
+        return total, {f"loss_{kind}": float(part.detach()) for kind, part in parts.items()}
 
 
 class Supervised:
-    """Statements by binary cross-entropy; classes of them, findings and values beside them, each by a weight."""
+    """The branch that reads waveforms learns what the targets are; beside it the other branch is left as it is."""
 
     name = "encoder"
 
@@ -45,10 +64,9 @@ class Supervised:
         self.ecg_ids, self.table = train
         self.validation = validation
         self.truth = torch.from_numpy(self.table.values)
-        kinds = ["class" if is_class(target) else target.kind for target in self.table.targets]
-        self.columns = {
-            kind: torch.tensor([k == kind for k in kinds]) for kind in ("statement", "class", "finding", "value")
-        }
+        self.objective = Objective(self.table.targets)
+        if encoder.measured is not None:
+            encoder.measured.requires_grad_(False)
         self.fingerprint = fingerprint(
             "supervised",
             list(self.ecg_ids),
@@ -58,6 +76,7 @@ class Supervised:
             encoder.preprocessing.model_dump(),
             how.model_dump(),
             augmentation.model_dump(),
+            None if encoder.measured is None else weights_hash(encoder.measured),
         )
 
     def members(self, step: int) -> list[int]:
@@ -71,24 +90,8 @@ class Supervised:
         preprocessing = self.module.preprocessing
         values, mask = augment(values, mask, preprocessing.leads, preprocessing.sampling_hz, self.augmentation, draw)
         with torch.autocast("cpu", torch.bfloat16):
-            branches = self.module(values, mask, measured).branches
-        truth = self.truth[chosen]
-        noted: dict[str, float] = {}
-        total = torch.zeros(())
-        for name, outputs in zip(BRANCHES, branches, strict=False):
-            parts = self._parts(outputs, truth)
-            total = total + torch.stack(list(parts.values())).sum()
-            noted |= {f"loss_{name}_{kind}": float(part.detach()) for kind, part in parts.items()}
-        return total, noted
-
-    def _parts(self, outputs: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        """Loss of what one branch tells, by kind of target."""
-        return {
-            "statement": binary(outputs, truth, self.columns["statement"]),
-            "class": CLASS_WEIGHT * binary(outputs, truth, self.columns["class"]),
-            "finding": FINDING_WEIGHT * binary(outputs, truth, self.columns["finding"]),
-            "value": VALUE_WEIGHT * huber(outputs, truth, self.columns["value"]),
-        }
+            seen = self.module(values, mask, measured).branches[0]
+        return self.objective(seen, self.truth[chosen])
 
     def validate(self) -> dict[str, float]:
         """Macro-AUC over the statements on the validation fold."""
