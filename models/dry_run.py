@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ecglm.models.comparing import Comparer
 from ecglm.models.config import BuiltIn, Folder, Lora, TrainConfig
 from ecglm.models.ecg_lm import PREFIX_TOKENS, EcgLanguageModel, Projector, Reader, Resampler, built_in_language_model
 from ecglm.models.encoder import Encoder, Target
@@ -21,6 +22,7 @@ from ecglm.models.language_models import laid_out
 from ecglm.models.loop import Optimisation
 from ecglm.models.packing import Branch, pack
 from ecglm.models.stages.conversation import ConversationConfig, Trained
+from ecglm.models.stages.measured_only import MeasuredOnly
 from ecglm.models.targets import ANGLES, AXES, EXTRA_BEATS, GLOBAL_VALUES, LEAD_VALUES, STAGES
 from ecglm.models.text import Codec, Markers, train_tokenizer
 from ecglm.synth.guidelines import load_guidelines
@@ -44,7 +46,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     """
     torch.manual_seed(config.seed)
     encoder = Encoder(config.preprocessing, config.encoder.model_copy(update={"targets": likely_targets(config)}))
-    stages = [_encoder_stage(config, encoder)]
+    stages = [*_measured_stage(config, encoder), _encoder_stage(config, encoder)]
     folder = config.language_model.folder
     if folder is None:
         assert config.language_model.built_in is not None  # noqa: S101 - one of them is given
@@ -56,9 +58,10 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
         language_model = laid_out(folder)
         width = language_model.get_input_embeddings().weight.shape[1]
         projector = Projector(encoder.token_width, encoder.n_slots, encoder.n_tokens, width)
+        beside = Resampler(width), Reader(width, 0.0), Comparer(encoder.config, width, 0.0)
         parameters = {
             "encoder": count(encoder),
-            "projector": count(projector) + count(Resampler(width)) + count(Reader(width, 0.0)),
+            "projector": count(projector) + sum(count(each) for each in beside),
             "language_model": count(language_model),
             "adapters": adapter_size(language_model, folder.lora),
         }
@@ -108,6 +111,16 @@ def gib(n_bytes: float) -> float:
 # ------------------------------------------------------------------------------------------------------ steps, for real
 
 
+def _measured_stage(config: TrainConfig, encoder: Encoder) -> list[dict[str, Any]]:
+    branch, how = encoder.measured, config.pretraining.measured
+    if branch is None or config.pretraining.method != "supervised":
+        return []
+    seconds, kept = _timed(branch.parameters(), how, lambda: branch(_measured(how.batch)).square().mean())
+    stage = _stage(MeasuredOnly.name, how, branch, seconds, kept)
+    branch.requires_grad_(False)
+    return [stage]
+
+
 def _encoder_stage(config: TrainConfig, encoder: Encoder) -> dict[str, Any]:
     how = config.pretraining.optimisation
     views = 2 if config.pretraining.method == "simclr" else 1
@@ -121,7 +134,7 @@ def _encoder_stage(config: TrainConfig, encoder: Encoder) -> dict[str, Any]:
         total: Tensor = views * (encoded.outputs.square().mean() + encoded.embedding.float().square().mean())
         return total
 
-    seconds, kept = _timed(encoder.parameters(), how, loss)
+    seconds, kept = _timed((each for each in encoder.parameters() if each.requires_grad), how, loss)
     return _stage("encoder", how, encoder, views * seconds, views * kept)
 
 
@@ -139,7 +152,7 @@ def _conversation_stage(config: TrainConfig, model: EcgLanguageModel, how: Conve
     def loss() -> Tensor:
         with model.autocast():
             tokens = model.encode(values, torch.ones_like(values, dtype=torch.bool), _measured(batch))
-            return model.loss(model.prefix([[row] for row in range(batch)], tokens, how.blank), packed)[0]
+            return model.loss(model.prefix([[row] for row in range(batch)], tokens, how.blank), packed).total
 
     model.encoder.eval()
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]

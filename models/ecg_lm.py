@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecglm.models.encoder import Encoder
+from ecglm.models.comparing import MOST_ECGS, Comparer, in_units
+from ecglm.models.encoder import MOST_TOLD, Encoder
 from ecglm.models.llama import Llama, LlamaSize
 from ecglm.models.packing import Branch, Packed, attention, pack
 from ecglm.models.text import Codec
@@ -22,13 +23,13 @@ from ecglm.synth.errors import ModelError
 
 _EMPHASIS = 8.0
 """How much more than a number gathered a number told counts at first: what a token says is one number of a hundred."""
-MOST_ECGS = 2
-"""A comparison is about two."""
 ANSWERS = 256
 """Learned tokens are padded to a multiple of it, for the same kernels to do for every batch."""
 PREFIX_TOKENS = 16
 """What stands in front of the text for each ECG."""
 READER_HEADS = 4
+VERDICTS_WEIGHT = 0.25
+LOOKS_WEIGHT = 1.0
 OPEN_GATE = 1.0
 """Of the reader in a language model that learns from nothing; in one that knows its language it opens from 0."""
 
@@ -139,6 +140,25 @@ class Prefix:
     """(batch, most_ecgs, n_tokens, width) what the ECG tokens say."""
     there: Tensor
     """(batch, most_ecgs) which ECGs a row has."""
+    measured: Tensor
+    """(batch, most_ecgs, n_quantities) in their units, NaN where there is none."""
+
+
+@dataclass
+class Losses:
+    """What a batch teaches, each a mean."""
+
+    answers: Tensor
+    """Cross-entropy of the tokens to be learned: answers, never questions."""
+    verdicts: Tensor
+    """Huber loss of the logit of yes over no where it is known: cross-entropy would not order what is unlikely."""
+    looks: Tensor
+    """Minus the logarithm of the attention on the ECG tokens that a question names, and on what its numbers limit."""
+
+    @property
+    def total(self) -> Tensor:
+        """What is made small."""
+        return self.answers + VERDICTS_WEIGHT * self.verdicts + LOOKS_WEIGHT * self.looks
 
 
 class EcgLanguageModel(nn.Module):
@@ -150,9 +170,12 @@ class EcgLanguageModel(nn.Module):
         width = self.embedding.weight.shape[1]
         self.projector = Projector(encoder.token_width, encoder.n_slots, encoder.n_tokens, width)
         self.resampler = Resampler(width)
-        self.reader = Reader(width, OPEN_GATE if isinstance(language_model, Llama) else 0.0)
-        self._reading: tuple[Prefix, int] | None = None
+        gate = OPEN_GATE if isinstance(language_model, Llama) else 0.0
+        self.reader = Reader(width, gate)
+        self.comparer = Comparer(encoder.config, width, gate)
+        self._reading: tuple[Prefix, int, Tensor] | None = None
         self._looked: Tensor | None = None
+        self._compared: Tensor | None = None
         layers = _layers(cast(Any, language_model).get_decoder())
         layers[(len(layers) - 1) // 2].register_forward_hook(self._read)
 
@@ -170,17 +193,22 @@ class EcgLanguageModel(nn.Module):
         """bfloat16 where it is quicker than float32 and as good."""
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def name_tokens(self, phrases: Sequence[str]) -> None:
-        """Starts each ECG token from the mean of the text tokens of its name, so that a question about it finds it.
+    def name_tokens(self, phrases: Sequence[str], measurements: Sequence[str]) -> None:
+        """Starts each ECG token, and each quantity that numbers are compared with, from its name's mean text token.
 
-        What the ECG adds to the name starts about as large.
+        So a question about it finds it. What the ECG adds to the name starts about as large.
+
+        Args:
+            phrases: what each ECG token stands for.
+            measurements: the words for each quantity.
         """
         with torch.no_grad():
             table = self.embedding.weight.float()
             size = table.pow(2).mean().sqrt()
-            for row, phrase in enumerate(phrases):
-                mean = table[self.codec.encode(f" {phrase}")].mean(0)
-                self.projector.names[row] = mean * size / mean.pow(2).mean().sqrt()
+            for names, texts in ((self.projector.names, phrases), (self.comparer.names, measurements)):
+                for row, text in enumerate(texts):
+                    mean = table[self.codec.encode(f" {text}")].mean(0)
+                    names[row] = mean * size / mean.pow(2).mean().sqrt()
             last = cast(nn.Linear, self.projector.layers[-1])
             last.weight.mul_(3 * size)
             last.bias.zero_()
@@ -205,29 +233,42 @@ class EcgLanguageModel(nn.Module):
         most = max((len(row) for row in ecgs), default=0)
         names = self.projector.names
         said = names.new_zeros(len(ecgs), most, n, names.shape[1])
+        values = in_units(self.encoder.config, self.encoder.outputs_of(tokens).float()).float()
+        measured = values.new_full((len(ecgs), most, values.shape[1]), float("nan"))
         there = torch.zeros(len(ecgs), most, dtype=torch.bool, device=self.device)
         for number in range(most):
             rows = [row for row, members in enumerate(ecgs) if len(members) > number]
-            said[rows, number] = self.projector(tokens[[ecgs[row][number] for row in rows]]).to(said.dtype)
+            shown = [ecgs[row][number] for row in rows]
+            said[rows, number] = self.projector(tokens[shown]).to(said.dtype)
+            measured[rows, number] = values[shown]
             there[rows, number] = True
         embedded = self.resampler((said + names).flatten(0, 1))
         embedded = embedded.reshape(len(ecgs), most, PREFIX_TOKENS, -1 if most else names.shape[1])
         embedded = embedded + self.projector.which[:most, None]
-        return Prefix(embedded.flatten(1, 2), there.repeat_interleave(PREFIX_TOKENS, 1), said, there)
+        return Prefix(embedded.flatten(1, 2), there.repeat_interleave(PREFIX_TOKENS, 1), said, there, measured)
 
     def _read(self, _layer: nn.Module, _inputs: Any, output: Any) -> Any:
         """Hook behind a layer: adds what the text finds in the ECG to its states."""
         if self._reading is None:
             return output
-        prefix, n_front = self._reading
+        prefix, n_front, numbers = self._reading
         states = output if isinstance(output, Tensor) else output[0]
-        found, self._looked = self.reader(states[:, n_front:], self.projector.names, prefix.said, prefix.there)
-        states = torch.cat([states[:, :n_front], states[:, n_front:] + found], 1)
+        text = states[:, n_front:]
+        found, self._looked = self.reader(text, self.projector.names, prefix.said, prefix.there)
+        sides, self._compared = self.comparer(text, numbers, prefix.measured)
+        states = torch.cat([states[:, :n_front], text + found + sides], 1)
         return states if isinstance(output, Tensor) else (states, *output[1:])
 
-    def _decode(self, prefix: Prefix, n_front: int, inputs: Tensor, **how: Any) -> Tensor:
-        """Last hidden states, the text behind `n_front` ECG tokens reading this ECG on its way."""
-        self._reading = prefix, n_front
+    def _decode(self, prefix: Prefix, n_front: int, numbers: Tensor, inputs: Tensor, **how: Any) -> Tensor:
+        """Last hidden states, the text behind `n_front` ECG tokens reading this ECG on its way.
+
+        Args:
+            prefix, n_front: what stands in front.
+            numbers: (batch, length) of the text, NaN where no number ends.
+            inputs: (batch, n_front + length, width).
+            how: for the language model.
+        """
+        self._reading = prefix, n_front, numbers
         states: Tensor = cast(Any, self.language_model).get_decoder()(inputs_embeds=inputs, **how).last_hidden_state
         return states
 
@@ -241,28 +282,45 @@ class EcgLanguageModel(nn.Module):
             [torch.cumsum(prefix.known, 1).sub(1).clamp(min=0), in_front + packed.positions.to(self.device)], 1
         )
         seen = attention(packed, n_prefix, prefix.known.cpu()).to(self.device)
-        states = self._decode(prefix, n_prefix, inputs, attention_mask=seen, position_ids=positions, use_cache=False)
-        return states[:, n_prefix:]
+        how = {"attention_mask": seen, "position_ids": positions, "use_cache": False}
+        numbers = self.numbers(packed.tokens.tolist())
+        said = functional.pad(packed.targets != -100, (1, -1)).to(self.device)
+        numbers.masked_fill_(said, float("nan"))  # of an answer, which a model gives digit by digit
+        return self._decode(prefix, n_prefix, numbers, inputs, **how)[:, n_prefix:]
+
+    def numbers(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """(n_texts, longest) the numbers of each text at the token where they end, else NaN."""
+        found = torch.full((len(texts), max(map(len, texts))), float("nan"))
+        for row, tokens in enumerate(texts):
+            for place, number in self.codec.numbers(tokens).items():
+                found[row, place] = number
+        return found.to(self.device)
 
     def logits(self, states: Tensor) -> Tensor:
         """(n, width) → (n, vocabulary)."""
         head = cast(Any, self.language_model).get_output_embeddings()
         return cast(Tensor, head(states))
 
-    def loss(self, prefix: Prefix, packed: Packed) -> tuple[Tensor, Tensor]:
-        """Weighted mean cross-entropy of the tokens to be learned (answers, never questions); and of where to look.
-
-        The second is minus the logarithm of the attention on the ECG tokens that a question names, where it begins to
-        be answered.
-        """
+    def loss(self, prefix: Prefix, packed: Packed) -> Losses:
+        """What is to be learned of a batch."""
         learned = packed.targets != -100
-        states = self.hidden(prefix, packed)[learned.to(self.device)]
+        text = self.hidden(prefix, packed)
+        states = text[learned.to(self.device)]
         targets = packed.targets[learned].to(self.device)
         n = len(targets)
         padded = nn.functional.pad(states, (0, 0, 0, -n % ANSWERS))
         each = nn.functional.cross_entropy(self.logits(padded)[:n].float(), targets, reduction="none")
         weights = packed.weights[learned].to(self.device)
-        return (each * weights).sum() / weights.sum(), self._looks(packed)
+        answers = (each * weights).sum() / weights.sum().clamp(min=1e-6)
+        return Losses(answers, self._verdicts_missed(text, packed), self._looks(packed) + self._limits(packed))
+
+    def _verdicts_missed(self, text: Tensor, packed: Packed) -> Tensor:
+        if not packed.verdicts:
+            return text.new_zeros((), dtype=torch.float32)
+        rows, places, wanted = zip(*packed.verdicts, strict=True)
+        told = self._words(text[list(rows), list(places)])
+        logits = torch.tensor(wanted, device=told.device).clamp(-MOST_TOLD, MOST_TOLD)
+        return nn.functional.smooth_l1_loss(told[:, 0] - told[:, 1], logits)
 
     def _looks(self, packed: Packed) -> Tensor:
         """Mean of minus the logarithm of the attention on what is named; 0 where nothing is."""
@@ -276,6 +334,21 @@ class EcgLanguageModel(nn.Module):
         share: Tensor = (looked[list(rows), list(places)].float() * wanted).sum(-1)
         return -share.clamp(min=1e-6).log().mean()
 
+    def _limits(self, packed: Packed) -> Tensor:
+        """The same of what numbers are limits of."""
+        compared, numbers = self._compared, self._reading[2] if self._reading else None
+        if compared is None or numbers is None or not packed.compared:
+            return self.projector.names.new_zeros(())
+        order = numbers.isfinite().flatten().cumsum(0).sub(1).view_as(numbers)
+        chosen, wanted = [], []
+        for row, first, behind, known in packed.compared:
+            places = [place for place in range(first, behind) if numbers[row, place].isfinite()]
+            for place, quantity in zip(places, known, strict=True):
+                chosen.append(int(order[row, place]))
+                wanted.append(quantity)
+        share = compared[chosen, wanted]
+        return -share.clamp(min=1e-6).log().mean()
+
     def yes_minus_no(self, prefix: Prefix, batch: Sequence[Sequence[Branch]]) -> list[Tensor]:
         """For each row the logit of yes minus that of no after every leaf of its branches."""
         return [told[:, 0] - told[:, 1] for told in self.verdicts(prefix, batch)]
@@ -284,14 +357,18 @@ class EcgLanguageModel(nn.Module):
         """For each row the logits of yes, no and "not sure" after every leaf of its branches, (n_leaves, 3)."""
         packed = pack(batch)
         states = self.hidden(prefix, packed)
-        head = cast(Any, self.language_model).get_output_embeddings()
-        codec = self.codec
-        words = head.weight[[codec.yes, codec.no, codec.no if codec.unsure is None else codec.unsure]].to(states.dtype)
-        told = [(states[row, last] @ words.T).float() for row, last in enumerate(packed.last)]
-        if codec.unsure is None:
+        told = [self._words(states[row, last]) for row, last in enumerate(packed.last)]
+        if self.codec.unsure is None:
             for each in told:
                 each[:, 2] = float("-inf")
         return told
+
+    def _words(self, states: Tensor) -> Tensor:
+        """(n, width) → logits of yes, no and "not sure", (n, 3)."""
+        head = cast(Any, self.language_model).get_output_embeddings()
+        codec = self.codec
+        words = head.weight[[codec.yes, codec.no, codec.no if codec.unsure is None else codec.unsure]]
+        return (states @ words.to(states.dtype).T).float()
 
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:
@@ -301,15 +378,17 @@ class EcgLanguageModel(nn.Module):
         shown = prefix.embedded[:, prefix.known[0]].to(kind)
         inputs = torch.cat([shown, self.embedding(torch.tensor([list(tokens)], device=self.device))], 1)
         n_front = shown.shape[1]
+        numbers = self.numbers([tokens])
         end, log_probability = list(self.codec.end), 0.0
         said: list[int] = []
         while len(said) < most and said[-len(end) :] != end:
-            states = self._decode(prefix, n_front, inputs, past_key_values=cache, use_cache=True)[:, -1]
+            states = self._decode(prefix, n_front, numbers, inputs, past_key_values=cache, use_cache=True)[:, -1]
             scores = self.logits(states).float().log_softmax(-1)[0]
             chosen = int(scores.argmax())
             log_probability += float(scores[chosen])
             said.append(chosen)
             inputs, n_front = self.embedding(torch.tensor([[chosen]], device=self.device)), 0
+            numbers = numbers.new_full((1, 1), float("nan"))
         probability = float(torch.tensor(log_probability / max(1, len(said))).exp())
         return (said[: -len(end)] if said[-len(end) :] == end else said), probability
 

@@ -24,6 +24,9 @@ from torch.nn import functional
 from ecglm.models.measured import NUMBERS, MeasuredBranch, measure_batch, numbers, of_leads
 from ecglm.models.preprocessing import Preprocessing, encoder_input
 
+MOST_TOLD = 12.0
+"""Beyond it, what a token says is cut: a logit, or a value's standard deviations."""
+
 
 class Target(BaseModel):
     """One thing the encoder is trained to tell."""
@@ -248,7 +251,7 @@ class Encoder(nn.Module):
     def _tokens(self, features: Tensor, known: Tensor, gathered: Tensor, outputs: Tensor) -> Tensor:
         """(batch, n_tokens, token_width)."""
         told = outputs.new_zeros(len(outputs), len(self.config.tokens), self.n_slots)
-        told[:, self.at_token, self.at_slot] = outputs.clamp(-12, 12)
+        told[:, self.at_token, self.at_slot] = outputs.clamp(-MOST_TOLD, MOST_TOLD)
         tokens = torch.cat([gathered.float(), told], -1)
         if not self.config.n_time_tokens:
             return tokens
@@ -257,6 +260,10 @@ class Encoder(nn.Module):
         inside = functional.one_hot(part.clamp(0, n - 1), n).float() * known[..., None]  # (batch, time, n_time_tokens)
         pooled = inside.transpose(1, 2) @ self.values(features).float() / inside.sum(1).clamp(min=1)[..., None]
         return torch.cat([tokens, functional.pad(pooled, (0, self.n_slots))], 1)
+
+    def outputs_of(self, tokens: Tensor) -> Tensor:
+        """What ECG tokens say, (batch, n_tokens, token_width) → (batch, n_targets), as `Encoded.outputs`."""
+        return tokens[:, self.at_token, self.config.query_width + self.at_slot]
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """(batch, n_targets): statements and findings as probabilities, values in their own units."""

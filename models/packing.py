@@ -25,6 +25,10 @@ class Branch:
     """Of each learned token."""
     about: Sequence[int] = ()
     """ECG tokens that what is learned first rests on; left out, not known."""
+    verdict: float | None = None
+    """The logit of yes over no that is learned after the last token; left out, none."""
+    compared: Sequence[int] = ()
+    """For each number in the tokens the quantity it is a limit of; left out, not known."""
     children: list[Branch] = field(default_factory=list)
 
 
@@ -48,6 +52,10 @@ class Packed:
     """For each ECG the place of the last token of every leaf, in order."""
     about: list[tuple[int, int, tuple[int, ...]]]
     """(row, place, ECG tokens) where an answer begins of which is known what it rests on."""
+    verdicts: list[tuple[int, int, float]]
+    """(row, place, logit of yes over no) to be told there."""
+    compared: list[tuple[int, int, int, tuple[int, ...]]]
+    """(row, first place, place behind the last, quantities) of branches of which is known what their numbers limit."""
 
 
 def pack(batch: Sequence[Sequence[Branch]], multiple: int = 1) -> Packed:
@@ -76,7 +84,9 @@ def pack(batch: Sequence[Sequence[Branch]], multiple: int = 1) -> Packed:
         column("targets", -100),
         column("weights", 0.0),
         [row.last for row in rows],
-        [(number, place, tokens) for number, row in enumerate(rows) for place, tokens in row.about],
+        [(number, *each) for number, row in enumerate(rows) for each in row.about],
+        [(number, *each) for number, row in enumerate(rows) for each in row.verdicts],
+        [(number, *each) for number, row in enumerate(rows) for each in row.compared],
     )
 
 
@@ -90,6 +100,8 @@ class _Row:
         self.weights: list[float] = []
         self.last: list[int] = []
         self.about: list[tuple[int, tuple[int, ...]]] = []
+        self.verdicts: list[tuple[int, float]] = []
+        self.compared: list[tuple[int, int, tuple[int, ...]]] = []
         self.n_segments = 0
         for branch in branches:
             self._add(branch, -2, 0)
@@ -110,8 +122,13 @@ class _Row:
             if learned:
                 self.targets[place + offset - 1] = branch.tokens[offset]
                 self.weights[place + offset - 1] = branch.weight
-        if branch.about and any(branch.learned):
-            self.about.append((place + list(branch.learned).index(True) - 1, tuple(branch.about)))
+        if branch.verdict is not None:
+            self.verdicts.append((place + n - 1, branch.verdict))
+        if branch.about and (any(branch.learned) or branch.verdict is not None):
+            first = list(branch.learned).index(True) if any(branch.learned) else n
+            self.about.append((place + first - 1, tuple(branch.about)))
+        if branch.compared:
+            self.compared.append((place, place + n, tuple(branch.compared)))
         for child in branch.children:
             self._add(child, number, start + n)
         if not branch.children:

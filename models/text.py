@@ -5,13 +5,20 @@ Questions are data. Whatever they contain, they never become a marker: special t
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ecglm.synth.errors import ModelError
+
+_NUMBER = re.compile(r"(?<![\w.])(-?)(\d+(?:\.\d+)?)(?:\s?(?:(s)|([^\x00-\x7f]+V))\b)?")
+"""A number of a text, which that of V4 is not; whether it is in seconds, or in µV (the µ may be two tokens)."""
 
 
 class Markers(BaseModel):
@@ -89,9 +96,34 @@ class Codec:
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of many texts."""
+        """Tokens of many texts; a minus sign is a hyphen, as in all texts that were learned."""
         self.tokenizer.encode_special_tokens = True
-        return [each.ids for each in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        plain = [text.replace("−", "-") for text in texts]
+        return [each.ids for each in self.tokenizer.encode_batch(plain, add_special_tokens=False)]
+
+    def numbers(self, tokens: Sequence[int]) -> dict[int, float]:
+        """The numbers in a text, by the place of the token that each ends with; seconds in ms, µV in mV."""
+        pieces = [self._pieces[token] for token in tokens]
+        ends = list(itertools.accumulate(map(len, pieces)))
+        found = {}
+        for match in _NUMBER.finditer("".join(pieces)):
+            value = float(match[2]) * (1000 if match[3] else 0.001 if match[4] else 1)
+            found[bisect.bisect_left(ends, match.end(2))] = -value if match[1] else value
+        return found
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        """The text of each token by itself."""
+        markers = {
+            token for name in Markers.model_fields for token in getattr(self, name) if len(getattr(self, name)) == 1
+        }
+        return ["\n" if number in markers else self._piece(number) for number in range(self.size)]
+
+    def _piece(self, token: int) -> str:
+        known = self.tokenizer.id_to_token(token) or ""
+        if "▁" in known:  # SentencePiece's space, which decoding takes away in front
+            return known.replace("▁", " ")
+        return str(self.tokenizer.decode([token], skip_special_tokens=False))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""

@@ -36,8 +36,8 @@ from ecglm.models.stages.told import ConditionQuestions, NamedQuestions
 from ecglm.models.targets import TargetTable, read_targets
 from ecglm.models.text import Codec, Markers, train_tokenizer
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
-from ecglm.models.withheld import refuse_mentions, unmentioned
-from ecglm.models.wording import statement_questions, token_phrases
+from ecglm.models.withheld import refuse_mentions, refuse_shown, unmentioned
+from ecglm.models.wording import quantity_words, statement_questions, token_phrases
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.errors import ModelError
 from ecglm.synth.measure import MEASURED_VERSION
@@ -97,7 +97,8 @@ def _ready(model: EcgLanguageModel, material: Material, withheld: Sequence[str])
         for start in range(0, len(some), 64):
             tokens.append(model.encode(*material.waveforms.inputs(model.encoder, some[start : start + 64])).float())
     model.projector.standardise(torch.cat(tokens))
-    model.name_tokens(unmentioned(token_phrases(model.encoder.config), withheld))
+    config = model.encoder.config
+    model.name_tokens(*(unmentioned(words, withheld) for words in (token_phrases(config), quantity_words(config))))
 
 
 def _data(config: TrainConfig, out: Path) -> tuple[Path, Path]:
@@ -147,9 +148,9 @@ def read_material(config: TrainConfig, corpus_folder: Path, source_folder: Path,
     """Pairs, waveforms and targets; says what was left out."""
     corpus = Corpus.open(corpus_folder)
     pairs = training_pairs(corpus, _families(config))
+    ecgs, labels, measured = ecgs_of(corpus), _frame(corpus, "labels"), _frame(corpus, "measurements")
     if config.withheld:
-        pairs = refuse_mentions(pairs, config.withheld, tell)
-    ecgs = ecgs_of(corpus)
+        pairs = refuse_shown(refuse_mentions(pairs, config.withheld, tell), labels, config.withheld, tell)
     waveforms = Waveforms(open_store(open_waveform_source(source_folder)), config.preprocessing)
     about = sorted(pairs["ecg_ids"].explode(empty_as_null=True).drop_nulls().unique(), key=_natural)
     train_ids = [ecg_id for ecg_id in about if ecg_id in waveforms]
@@ -164,7 +165,6 @@ def read_material(config: TrainConfig, corpus_folder: Path, source_folder: Path,
     if len(train_ids) < len(about):
         usable = set(train_ids)
         pairs = pairs.filter(pl.col("ecg_ids").list.eval(pl.element().is_in(usable)).list.all().fill_null(True))
-    labels, measured = _frame(corpus, "labels"), _frame(corpus, "measurements")
     train_table = read_targets(ecgs, labels, measured, train_ids, config.withheld)
     held_table = read_targets(ecgs, labels, measured, held, config.withheld, train_table.targets)
     return Material(pairs, waveforms, (train_ids, train_table), (held, held_table), corpus)

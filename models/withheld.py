@@ -58,6 +58,17 @@ def refuse_mentions(pairs: pl.DataFrame, codes: Collection[str], tell: Callable[
     return kept
 
 
+def refuse_shown(
+    pairs: pl.DataFrame, labels: pl.DataFrame, codes: Collection[str], tell: Callable[[str], None]
+) -> pl.DataFrame:
+    """Pairs without those about an ECG that has one of these statements: that it has no other would tell of it."""
+    shown = labels.filter(pl.col("code").is_in(list(codes)))["ecg_id"].unique()
+    about = pairs["ecg_ids"].list.eval(pl.element().is_in(shown.implode())).list.any().fill_null(False)
+    kept = pairs.filter(~about)
+    tell(f"withheld: {len(pairs) - len(kept):,} more pairs about ECGs that have one of them are left out")
+    return kept
+
+
 def _rust(pattern: str) -> str:
     """The pattern without look-around, which polars' engine lacks: word bounds instead."""
     inner = pattern.removeprefix(r"(?<![\w])").removesuffix(r"(?![\w])")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from ecglm.models.comparing import quantities
 from ecglm.models.encoder import EncoderConfig
 from ecglm.synth.ecgqa import attributes
 from ecglm.synth.guidelines import load_guidelines
@@ -54,6 +55,13 @@ def token_phrases(encoder: EncoderConfig) -> list[str]:
         else:
             phrases.append(token.replace(":", " ").replace("_", " "))
     return phrases + [f"time {number}" for number in range(encoder.n_time_tokens)]
+
+
+def quantity_words(encoder: EncoderConfig) -> list[str]:
+    """The words for each measurement that an encoder tells (see `quantities`)."""
+    dictionary = measurements()
+    names = [each.name for each in quantities(encoder)]
+    return [dictionary[name].words if name in dictionary else name.replace("_", " ") for name in names]
 
 
 class TokenNames:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_models import saved, small_encoder
 
+from ecglm.models.comparing import quantities
 from ecglm.models.config import read_train_config
 from ecglm.models.dry_run import likely_targets
 from ecglm.models.ecglm import ECGLM
@@ -140,8 +141,10 @@ def test_a_model_trained_on_other_measurements_says_so(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------- questions made while training
 
 _CONDITION = re.compile(
-    r"an? (?P<what>[\w() ]+?) (?:of )?(?P<how>above|more than|greater than|below|less than|smaller than|between|from)"
-    r" (?P<limit>-?[\d.]+)(?: ms|/min|°| mV)(?: (?:and|to) (?P<other>-?[\d.]+)°)?(?=, | and |\?|$)"
+    r"an? (?P<what>[\w() ]+?) (?:of )?"
+    r"(?P<how>above|more than|greater than|at least|below|less than|smaller than|at most|between|from)?"
+    r" ?(?P<limit>-?[\d.]+)(?: ms|/min|°| mV)(?P<more> or more)?(?P<less> or less)?"
+    r"(?: (?:and|to) (?P<other>-?[\d.]+)°)?(?=, | and |\?|$)"
 )
 
 
@@ -169,6 +172,14 @@ def test_conditions_hold_as_they_are_answered() -> None:
     assert asked.about(("unknown",), 3, random, {}) == []
     measured = {"heart rate": rate, "ventricular rate": rate, "PR interval": pr, "frontal QRS axis": angle}
     measured |= {"R amplitude in V5": height, "time from the onset of P to the onset of QRS": pr}
+    known = [each.name for each in quantities(config)]
+    quantity = {
+        "heart rate": "HR__Global",
+        "ventricular rate": "HR__Global",
+        "frontal QRS axis": "QRS_AxisFront_Global",
+    }
+    quantity |= {"R amplitude in V5": "R_Amp_V5"}
+    quantity |= dict.fromkeys(("PR interval", "time from the onset of P to the onset of QRS"), "PR_Int_Global")
     n, n_yes, n_several = 0, 0, 0
     for row in range(40):
         for branch in asked.about((f"e{row}",), 12, random, {}):
@@ -177,6 +188,10 @@ def test_conditions_hold_as_they_are_answered() -> None:
             holds = [_holds(match, float(measured[match["what"]][row])) for match in found]
             if "sinus rhythm" in text:
                 holds.append(values[row, 0] > 0.5)
+            numbers = [text for match in found for text in (match["limit"], match["other"]) if text]
+            assert list(codec.numbers(branch.tokens).values()) == [float(number) for number in numbers]
+            limited = [known[place] for place in branch.compared]
+            assert limited == [quantity[m["what"]] for m in found for other in ("limit", "other") if m[other]]
             (answer,) = branch.children
             assert len(holds) == len(answer.about), text
             assert (answer.tokens[-1] == codec.yes) == all(holds), text
@@ -191,7 +206,9 @@ def _holds(match: re.Match[str], value: float) -> bool:
     if match["how"] in ("between", "from"):
         low, high = sorted((limit, float(match["other"])))
         return low < value < high
-    return value > limit if match["how"] in ("above", "more than", "greater than") else value < limit
+    above = match["how"] in ("above", "more than", "greater than", "at least") or match["more"]
+    assert above or match["how"] in ("below", "less than", "smaller than", "at most") or match["less"]
+    return value > limit if above else value < limit
 
 
 def test_no_condition_names_a_statement_that_is_withheld() -> None:

@@ -36,7 +36,7 @@ def alone(lm: ECGLM, tokens: Tensor, ids: list[int]) -> float:
     model = lm.model
     prefix = model.prefix([[0]], tokens[None])
     embedded = torch.cat([prefix.embedded, model.embedding(torch.tensor([ids]))], 1)
-    states = model._decode(prefix, prefix.embedded.shape[1], embedded)
+    states = model._decode(prefix, prefix.embedded.shape[1], model.numbers([ids]), embedded)
     logits = model.logits(states[0, -1])
     return float(logits[model.codec.yes] - logits[model.codec.no])
 
@@ -170,12 +170,28 @@ def test_looking_is_judged_where_the_answer_begins(lm: ECGLM) -> None:
     packed = pack([[Branch([*codec.user, *codec.encode("Who?")])], [branch]])
     assert packed.about == [(1, packed.targets[1].ne(-100).nonzero().item(), (1, 2))]
     prefix = model.prefix([[0], [1]], tokens_of(lm, 2))
-    _, looks = model.loss(prefix, packed)
+    looks = model.loss(prefix, packed).looks
     assert model._looked is not None
     row, place, _ = packed.about[0]
     assert float(looks) == pytest.approx(-float(model._looked[row, place, [1, 2]].sum().log()), abs=1e-5)
-    _, nothing = model.loss(prefix, pack([[Branch([1, 5], [False, True])], [Branch([1, 5], [False, True])]]))
-    assert float(nothing) == 0
+    nothing = model.loss(prefix, pack([[Branch([1, 5], [False, True])], [Branch([1, 5], [False, True])]]))
+    assert float(nothing.looks) == float(nothing.verdicts) == 0
+
+
+@torch.inference_mode()
+def test_a_verdict_is_learned_as_the_logit_that_an_answer_is_scored_by(lm: ECGLM) -> None:
+    model, codec = lm.model, lm.model.codec
+    texts = [[*codec.user, *codec.encode(question), *codec.short] for question in QUESTIONS[:2]]
+    prefix = model.prefix([[0]], tokens_of(lm, 1))
+    logits = model.yes_minus_no(prefix, [[Branch(text) for text in texts]])[0]
+    wanted = logits + torch.tensor([0.5, -3.0])
+    branches = [Branch(text, verdict=float(each), about=(1,)) for text, each in zip(texts, wanted, strict=True)]
+    packed = pack([branches])
+    assert [place for _, place, _ in packed.about] == packed.last[0]
+    losses = model.loss(prefix, packed)
+    assert float(losses.verdicts) == pytest.approx((0.5**2 / 2 + 3 - 0.5) / 2, abs=0.02)  # smooth L1 of bfloat16 logits
+    assert float(losses.answers) == 0
+    assert float(losses.looks) > 0
 
 
 @torch.inference_mode()
@@ -230,12 +246,8 @@ def test_questions_about_tokens_are_answered_by_what_the_encoder_was_trained_on(
         branches = asked.about((ecg_id,), 4, chance, told)
         assert len(branches) == 4
         for branch in branches:
-            likelier, other = branch.children
-            (token,) = likelier.about
-            assert other.about == ()
-            likely = {child.tokens[-1]: child.weight for child in branch.children}
-            assert likely[lm.model.codec.yes] == pytest.approx(1 / (1 + np.exp(-told[ecg_id][token])))
-            assert sum(likely.values()) == pytest.approx(1)
+            (token,) = branch.about
+            assert branch.verdict == told[ecg_id][token]
             assert "extra" not in lm.model.codec.decode(branch.tokens)
-    shown = [branch.children[0].about[0] for branch in asked.about(("a",), 4, chance, told)]
+    shown = [branch.about[0] for branch in asked.about(("a",), 4, chance, told)]
     assert sum(bool(values[0, token]) for token in shown) == 2

@@ -23,19 +23,20 @@ RHYTHM_AND_CONDUCTION = {
 
 
 def questions(corpus: Path) -> pl.DataFrame:
-    """Questions that name a rhythm or conduction disturbance; `even`: of each as many with yes as with no."""
+    """Questions about rhythm and conduction; `even`: of each that names a statement as many with yes as with no."""
     pairs = pl.from_arrow(Corpus.open(corpus).table("pairs").to_table())
     assert isinstance(pairs, pl.DataFrame)
     asked = pairs.filter(
-        pl.col("template_id").is_in(["verify-statement", "verify-rhythm"]),
+        pl.col("template_id").is_in(["verify-statement", "verify-rhythm", "verify-sinus"]),
         pl.col("codes").list.first().is_in(sorted(RHYTHM_AND_CONDUCTION)),
     ).with_columns(
         code=pl.col("codes").list.first(),
         yes=pl.col("answers").list.first() == "yes",
         question=pl.col("messages").list.first().struct.field("content"),
     )
-    place = pl.int_range(pl.len()).over("code", "yes")
-    fewer = pl.min_horizontal(pl.col("yes").sum().over("code"), (~pl.col("yes")).sum().over("code"))
+    alike = ("template_id", "code")  # whether the rhythm is of sinus origin: always yes of one code, no of another
+    place = pl.int_range(pl.len()).over(*alike, "yes")
+    fewer = pl.min_horizontal(pl.col("yes").sum().over(*alike), (~pl.col("yes")).sum().over(*alike))
     return asked.sort("pair_id").select("ecg_ids", "code", "yes", "question", even=place < fewer)
 
 

@@ -22,11 +22,15 @@ from ecglm.models.augment import Augmentation
 from ecglm.models.cli import run
 from ecglm.models.config import read_train_config
 from ecglm.models.ecglm import ECGLM, YES_NO, Asked
+from ecglm.models.encoder import Encoder
+from ecglm.models.fingerprint import weights_hash
 from ecglm.models.loop import Optimisation, Trainer
 from ecglm.models.packing import Branch, pack
 from ecglm.models.pairs import ExampleMaker, Sampler, ecgs_of, training_pairs
 from ecglm.models.stages.contrastive import Contrastive, texts_of
+from ecglm.models.stages.measured_only import MeasuredOnly
 from ecglm.models.stages.simclr import SimClr, nt_xent
+from ecglm.models.stages.supervised import Supervised
 from ecglm.models.text import PLAIN_MARKERS, Markers, train_tokenizer
 from ecglm.models.train import read_material
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
@@ -41,6 +45,7 @@ name: tiny
 encoder: {widths: [8, 8, 12, 16], query_width: 8, n_time_tokens: 2}
 pretraining:
   method: supervised
+  measured: {steps: 4, batch: 6, learning_rate: 0.003, average: 0.5, validate_every: 2, keep_best: true}
   optimisation: {steps: 3, batch: 8, learning_rate: 0.003, average: 0.9}
 language_model:
   built_in: {width: 32, inner_width: 48, layers: 1, heads: 2, vocabulary: 400}
@@ -295,6 +300,11 @@ def test_withheld_statements_leave_no_mention(simulated_corpus: Path, tmp_path: 
     assert set(withheld) & {target.name for target in material.train[1].targets} == set()
     assert all(target.kind != "finding" for target in material.train[1].targets)
     assert set(withheld) & set(material.pairs["codes"].explode().drop_nulls()) == set()
+    labels = pl.from_arrow(material.corpus.table("labels").to_table()).filter(pl.col("code").is_in(withheld))
+    shown = set(labels["ecg_id"])
+    assert len(shown) > 5
+    assert shown & set(material.train[0]) == set()
+    assert shown & set(material.pairs["ecg_ids"].explode().drop_nulls()) == set()
 
 
 def test_the_unseen_task_asks_about_what_its_configuration_withholds_and_names_none_of_it() -> None:
@@ -350,6 +360,33 @@ def test_an_encoder_is_pre_trained_without_labels_or_against_text(
     stage.texts = {ecg_id: ["Sinus rhythm."] for ecg_id in stage.ecg_ids}
     _, told = stage.loss(0, torch.Generator().manual_seed(0))
     assert told["found"] == 1.0, "ECGs with the same words are all right"
+
+
+def test_each_branch_of_the_encoder_learns_in_a_stage_of_its_own(simulated_corpus: Path, tmp_path: Path) -> None:
+    config = read_train_config(write_config(tmp_path), corpus=simulated_corpus)
+    material = read_material(config, simulated_corpus, simulated_corpus / "simulated", lambda _: None)
+    torch.manual_seed(0)
+    encoder = Encoder(config.preprocessing, config.encoder.model_copy(update={"targets": material.train[1].targets}))
+    assert encoder.measured is not None
+    encoder.measured.standardise(material.waveforms.measured(material.train[0]))
+    how = Optimisation(steps=60, batch=32, learning_rate=0.003)
+    waves = [encoder.backbone.stem.weight, encoder.readout, encoder.summary.weight]
+    before = [each.detach().clone() for each in waves]
+    first = MeasuredOnly(encoder, material.waveforms, material.train, material.validation, how, 0.3, 1)
+    guessed = first.validate()["macro_auc"]
+    Trainer(first, how, tmp_path / "measured", 1).run(lambda *_: None)
+    assert first.validate()["macro_auc"] > guessed + 0.2
+    assert all(torch.equal(*each) for each in zip(before, waves, strict=True))
+    learned = weights_hash(encoder.measured)
+    augmentation = Augmentation()
+    args = (encoder, material.waveforms, material.train, material.validation, how, augmentation, 1)
+    second = Supervised(*args)
+    Trainer(second, how.model_copy(update={"steps": 2}), tmp_path / "encoder", 1).run(lambda *_: None)
+    assert not any(torch.equal(*each) for each in zip(before, waves, strict=True))
+    assert weights_hash(encoder.measured) == learned
+    with torch.no_grad():
+        encoder.measured.layers[1].weight.add_(1)
+    assert Supervised(*args).fingerprint != second.fingerprint, "which weights are best depends on both"
 
 
 # ----------------------------------------------------------------------------------------- language models of a folder

@@ -24,8 +24,6 @@ from ecglm.models.wording import TokenNames
 
 LENGTHS = 32
 """Batches are padded to a multiple of it: the kernels made for each new shape are kept, and making them takes time."""
-LOOKS_WEIGHT = 1.0
-"""Of looking at the ECG token that a question names, beside answering it."""
 
 
 class ConversationConfig(BaseModel):
@@ -59,7 +57,7 @@ class ConversationConfig(BaseModel):
 
 
 class Conversation:
-    """Cross-entropy of answers, several questions per ECG in one pass."""
+    """What pairs teach (see `Losses`), several questions per ECG in one pass."""
 
     def __init__(
         self,
@@ -97,9 +95,9 @@ class Conversation:
         ecgs = [[ecg_ids.index(ecg_id) for ecg_id in group] for group in groups]
         with self.model.autocast():
             prefix = self.model.prefix(ecgs, tokens, how.blank)
-            answers, looks = self.model.loss(prefix, pack(branches, LENGTHS))
-        noted = {"loss_answers": float(answers.detach()), "loss_looks": float(looks.detach())}
-        return answers + LOOKS_WEIGHT * looks, {"questions": float(sum(map(len, branches))), **noted}
+            losses = self.model.loss(prefix, pack(branches, LENGTHS))
+        noted = {f"loss_{name}": float(each.detach()) for name, each in vars(losses).items()}
+        return losses.total, {"questions": float(sum(map(len, branches))), **noted}
 
     def _encoded(self, ecg_ids: list[str], draw: torch.Generator) -> tuple[Tensor, Told]:
         """ECG tokens (n_ecgs, n_tokens, token_width), and what the encoder tells of each ECG; nothing of blank ones."""
@@ -132,7 +130,7 @@ class Trained(nn.Module):
     def __init__(self, model: EcgLanguageModel, parts: Collection[str]) -> None:
         super().__init__()
         model.requires_grad_(False)
-        for part in [*parts, "resampler", "reader"] if "projector" in parts else parts:
+        for part in [*parts, "resampler", "reader", "comparer"] if "projector" in parts else parts:
             module = getattr(model, part)
             adapters = [p for name, p in module.named_parameters() if "lora_" in name]
             for parameter in adapters or module.parameters():

@@ -8,8 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ecglm.models.comparing import in_units, quantities
 from ecglm.models.encoder import EncoderConfig
 from ecglm.models.packing import Branch
 from ecglm.models.pairs import said
@@ -24,9 +26,10 @@ MOST_CONDITIONS = 3
 """In one question."""
 STEPS = {"/min": 5.0, "ms": 10.0, "mV": 0.05, "°": 5.0}
 """What limits are multiples of, by unit."""
-_ABOVE = ("above {limit}", "of more than {limit}", "greater than {limit}")
-_BELOW = ("below {limit}", "of less than {limit}", "smaller than {limit}")
+_ABOVE = ("above {limit}", "of more than {limit}", "greater than {limit}", "of at least {limit}", "of {limit} or more")
+_BELOW = ("below {limit}", "of less than {limit}", "smaller than {limit}", "of at most {limit}", "of {limit} or less")
 _BETWEEN = ("between {limit} and {other}", "from {limit} to {other}")
+_POSITIVE = ("/min", "ms")
 _SYNONYMS = {"HR__Global": ("heart rate",), "PR_Int_Global": ("time from the onset of P to the onset of QRS",)}
 
 
@@ -37,8 +40,8 @@ Told = Mapping[str, NDArray[np.floating]]
 class NamedQuestions:
     """Whether an ECG shows what one of its tokens is called: half of them things that it does show.
 
-    The answer is as likely as the encoder says, not what the label says: what is learned is to say what the token says,
-    of a rare statement as well as of a common one, and not how far an encoder can be trusted on ECGs it was trained on.
+    The answer's logit is the encoder's, not what the label says: what is learned is to say what the token says, of a
+    rare statement as well as of a common one, and not how far an encoder can be trusted on ECGs it was trained on.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class NamedQuestions:
         self.codec = codec
         self.phrases = [phrases[token] for _, token in kept]
         questions = [STATEMENT_QUESTION.format(phrase=phrase) for phrase in self.phrases]
-        self.questions = [[*codec.user, *codec.encode(question)] for question in questions]
+        self.questions = [[*codec.user, *codec.encode(question), *codec.short] for question in questions]
         self.tokens = [place[token] for _, token in kept]
         self.columns = [column for column, _ in kept]
         self.holds: NDArray[np.bool_] = values[:, self.columns] > 0.5
@@ -70,13 +73,12 @@ class NamedQuestions:
         if len(ecg_ids) != 1 or ecg_ids[0] not in self.rows or ecg_ids[0] not in told:
             return []
         holds = self.holds[self.rows[ecg_ids[0]]]
-        likely = 1 / (1 + np.exp(-told[ecg_ids[0]][self.columns].astype(np.float64)))
+        logits = told[ecg_ids[0]][self.columns]
         shown, absent = np.flatnonzero(holds), np.flatnonzero(~holds)
         chosen = chance.permutation(shown)[: n // 2].tolist()
         chosen += chance.permutation(absent)[: n - len(chosen)].tolist()
         return [
-            _yes_or_no(self.codec, self.questions[place], float(likely[place]), (self.tokens[place],))
-            for place in chosen
+            Branch(self.questions[place], verdict=float(logits[place]), about=(self.tokens[place],)) for place in chosen
         ]
 
 
@@ -87,6 +89,8 @@ class Condition:
     phrase: str
     token: int
     """The ECG token it rests on."""
+    limits: tuple[int, ...] = ()
+    """For each number in the phrase the quantity it limits."""
 
 
 class ConditionQuestions:
@@ -98,16 +102,22 @@ class ConditionQuestions:
 
     def __init__(self, named: NamedQuestions, encoder: EncoderConfig, values: NDArray[np.float32]) -> None:
         self.named = named
-        place = {token: number for number, token in enumerate(encoder.tokens)}
         known = measurements()
-        raw = _in_units(encoder, values)
+        raw = in_units(encoder, torch.from_numpy(values)).numpy()
         self.quantities = [
-            (name, (known[name].words, *_SYNONYMS.get(name, ())), known[name].unit, place[token], column)
-            for name, (token, column) in raw.items()
-            if known[name].unit in STEPS
+            (
+                each.name,
+                (known[each.name].words, *_SYNONYMS.get(each.name, ())),
+                known[each.name].unit,
+                each.token,
+                number,
+            )
+            for number, each in enumerate(quantities(encoder))
+            if known[each.name].unit in STEPS
         ]
+        self.values: NDArray[np.float64] = raw
+        self.spread = np.nanstd(raw, axis=0)
         self.of_recording = [number for number, each in enumerate(self.quantities) if each[0].endswith("_Global")]
-        self.spread = [float(np.nanstd(column)) for *_, column in self.quantities]
 
     def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator, _told: Told) -> list[Branch]:
         """Questions about a single ECG; none about two."""
@@ -134,7 +144,8 @@ class ConditionQuestions:
         phrase = last if not others else f"{', '.join(others)}{',' * (len(others) > 1)} and {last}"
         codec = self.named.codec
         question = [*codec.user, *codec.encode(STATEMENT_QUESTION.format(phrase=phrase))]
-        return _yes_or_no(codec, question, float(holds), tuple(each.token for each in found))
+        answer = said(codec.short, [codec.yes if holds else codec.no], tuple(each.token for each in found))
+        return Branch(question, compared=[limit for each in found for limit in each.limits], children=[answer])
 
     def _statement(self, row: int, holds: bool, chance: np.random.Generator) -> Condition | None:
         columns = np.flatnonzero(self.named.holds[row] == holds)
@@ -146,31 +157,34 @@ class ConditionQuestions:
     def _measured(self, row: int, holds: bool, chance: np.random.Generator) -> Condition | None:
         several = self.of_recording if self.of_recording and chance.random() < 0.7 else range(len(self.quantities))
         number = int(chance.choice(np.asarray(several)))
-        name, words, unit, token, column = self.quantities[number]
-        value = float(column[row])
+        name, words, unit, token, place = self.quantities[number]
+        value = float(self.values[row, place])
         if math.isnan(value):
             return None
         if name in ANGLES and chance.random() < 0.7:
             bounds = self._sector(value, holds, chance)
         else:
-            bounds = self._bound(value, unit, holds, self.spread[number], chance)
+            bounds = self._bound(value, unit, holds, float(self.spread[place]), chance)
         if bounds is None:
             return None
         word = words[int(chance.integers(len(words)))]
         article = "an" if word.startswith(("R ", "S ", "ST ")) else "a"
-        return Condition(f"{article} {word} {bounds}", token)
+        return Condition(f"{article} {word} {bounds[0]}", token, (place,) * bounds[1])
 
-    def _bound(self, value: float, unit: str, holds: bool, spread: float, chance: np.random.Generator) -> str | None:
+    def _bound(
+        self, value: float, unit: str, holds: bool, spread: float, chance: np.random.Generator
+    ) -> tuple[str, int] | None:
+        """Words for a limit, and how many numbers they have."""
         step = STEPS[unit]
         above = bool(chance.random() < 0.5)
         away = step * math.ceil(abs(chance.normal()) * spread / step)
         limit = step * round(value / step) + (-away if above == holds else away)
-        if (value > limit) != (above == holds) or value == limit:
+        if (value > limit) != (above == holds) or value == limit or (unit in _POSITIVE and limit <= 0):
             return None
         forms = _ABOVE if above else _BELOW
-        return forms[int(chance.integers(len(forms)))].format(limit=format_quantity(limit, unit))
+        return forms[int(chance.integers(len(forms)))].format(limit=format_quantity(limit, unit)), 1
 
-    def _sector(self, value: float, holds: bool, chance: np.random.Generator) -> str | None:
+    def _sector(self, value: float, holds: bool, chance: np.random.Generator) -> tuple[str, int] | None:
         """A range of angles that does not cross 180°."""
         width = 5 * int(chance.integers(6, 22))
         low = 5 * int(chance.integers(-36, 36 - width // 5 + 1))
@@ -181,28 +195,4 @@ class ConditionQuestions:
             return None
         ends = (low, high) if chance.random() < 0.5 else (high, low)
         limit, other = (format_quantity(float(each), "°") for each in ends)
-        return _BETWEEN[int(chance.integers(len(_BETWEEN)))].format(limit=limit, other=other)
-
-
-def _yes_or_no(codec: Codec, question: Sequence[int], likely: float, about: tuple[int, ...]) -> Branch:
-    """A question whose answer is yes with this probability: both answers, each with its weight."""
-    answers = [(codec.yes, likely), (codec.no, 1 - likely)]
-    answers = sorted((each for each in answers if each[1] > 0), key=lambda each: -each[1])
-    children = [said(codec.short, [answer], about if not number else ()) for number, (answer, _) in enumerate(answers)]
-    for child, (_, weight) in zip(children, answers, strict=True):
-        child.weight = weight
-    return Branch(question, children=children)
-
-
-def _in_units(encoder: EncoderConfig, values: NDArray[np.float32]) -> Mapping[str, tuple[str, NDArray[np.float64]]]:
-    """Measurement → its token, and its value of every ECG in its own unit."""
-    told = {
-        target.name: (target.token, values[:, column].astype(np.float64) * target.scale + target.mean)
-        for column, target in enumerate(encoder.targets)
-        if target.kind == "value"
-    }
-    for name in ANGLES:
-        if f"{name}:cos" in told and f"{name}:sin" in told:
-            token, cosine = told.pop(f"{name}:cos")
-            told[name] = token, np.degrees(np.arctan2(told.pop(f"{name}:sin")[1], cosine))
-    return told
+        return _BETWEEN[int(chance.integers(len(_BETWEEN)))].format(limit=limit, other=other), 2
