@@ -27,7 +27,7 @@ from ecglm.synth.errors import ModelError
 from ecglm.synth.measure import MEASURED_VERSION
 
 FORMAT = "ecglm model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WEIGHTS, ABOUT, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
 LONGEST_QUESTION = 512
 """Tokens."""
