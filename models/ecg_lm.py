@@ -339,13 +339,15 @@ class EcgLanguageModel(nn.Module):
         compared, numbers = self._compared, self._reading[2] if self._reading else None
         if compared is None or numbers is None or not packed.compared:
             return self.projector.names.new_zeros(())
-        order = numbers.isfinite().flatten().cumsum(0).sub(1).view_as(numbers)
+        there = numbers.isfinite().cpu()
+        order = there.flatten().cumsum(0).sub(1).view_as(there)  # of each number among all
         chosen, wanted = [], []
-        for row, first, behind, known in packed.compared:
-            places = [place for place in range(first, behind) if numbers[row, place].isfinite()]
-            for place, quantity in zip(places, known, strict=True):
-                chosen.append(int(order[row, place]))
-                wanted.append(quantity)
+        for row, first, behind, limited in packed.compared:
+            some = order[row, first:behind][there[row, first:behind]].tolist()
+            if len(some) != len(limited):
+                raise ModelError(f"{len(some)} numbers in a question, {len(limited)} quantities that they limit")
+            chosen += some
+            wanted += limited
         share = compared[chosen, wanted]
         return -share.clamp(min=1e-6).log().mean()
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 
 import pytest
+import small_models
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import small_encoder
 
 from ecglm.models.comparing import Comparer, in_units, quantities
+from ecglm.models.ecg_lm import EcgLanguageModel, built_in_language_model
 from ecglm.models.encoder import EncoderConfig, Target
+from ecglm.models.packing import Branch, pack
 from ecglm.models.text import Codec, Markers, train_tokenizer
+from ecglm.synth.errors import ModelError
 
 TARGETS = (
     Target(name="SR", token="SR", kind="statement"),
@@ -119,3 +124,26 @@ def test_what_is_not_known_is_on_no_side() -> None:
     nothing, weights = comparer(states, torch.tensor([[math.nan]]), torch.ones(1, 1, 3))
     assert not nothing.any()
     assert weights.shape == (0, 3)
+
+
+@torch.inference_mode()
+def test_what_numbers_are_limits_of_is_judged_where_they_end() -> None:
+    torch.manual_seed(0)
+    encoder = small_encoder((*small_models.TARGETS, *TARGETS[2:]))
+    codec = Codec(train_tokenizer(small_models.TEXTS, 400, Markers()), Markers())
+    model = EcgLanguageModel(encoder, built_in_language_model(small_models.SIZE, codec.size), codec)
+    assert [each.name for each in quantities(encoder.config)] == ["HR__Global", "QRS_AxisFront_Global", "R_Amp_V5"]
+    prefix = model.prefix([[0], [1]], torch.randn(2, encoder.n_tokens, encoder.token_width))
+    assert prefix.measured.shape == (2, 1, 3)
+    first = [*codec.user, *codec.encode("above 100/min")]
+    second = [*codec.user, *codec.encode("from -45° to 7°")]
+    answer = Branch([*codec.short, codec.yes, *codec.encode("72/min")], [False, True, True, True])
+    rows = [[Branch(first, compared=[0])], [Branch(first), Branch(second, compared=[1, 2], children=[answer])]]
+    packed = pack(rows)
+    losses = model.loss(prefix, packed)
+    assert model._compared is not None
+    shares = model._compared[[0, 2, 3], [0, 1, 2]]
+    assert len(model._compared) == 4, "numbers of questions, not of answers"
+    assert float(losses.looks) == pytest.approx(-float(shares.log().mean()), abs=1e-5)
+    with pytest.raises(ModelError, match="1 numbers in a question, 2 quantities"):
+        model.loss(prefix, pack([[Branch(first, compared=[0, 1])], []]))

@@ -17,8 +17,8 @@ from ecglm.models.packing import Branch, attention, pack
 from ecglm.models.stages.told import NamedQuestions
 from ecglm.models.wording import CLASS_PHRASES, TokenNames
 
-QUESTIONS = ("Does this ECG show atrial fibrillation?", "Is this a normal ECG?", "left bundle branch block?")
-OPTIONS = ("sinus rhythm", "none", "left bundle branch block")
+QUESTIONS = ("Does this ECG show atrial fibrillation?", "Is this a normal ECG?", "Is the rate above 72/min?")
+OPTIONS = ("sinus rhythm", "none", "a rate below 90/min")
 
 
 @pytest.fixture(scope="module")

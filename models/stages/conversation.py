@@ -109,9 +109,8 @@ class Conversation:
         wanted = encoder.preprocessing
         values, mask = augment(values, mask, wanted.leads, wanted.sampling_hz, self.how.augmentation, draw)
         encoder.eval()
-        with torch.no_grad():
-            encoded = encoder(values, mask, measured)
-        return encoded.tokens, dict(zip(ecg_ids, encoded.outputs.cpu().numpy(), strict=True))
+        tokens = self.model.encode(values, mask, measured)
+        return tokens, dict(zip(ecg_ids, encoder.outputs_of(tokens).cpu().numpy(), strict=True))
 
     def validate(self) -> dict[str, float]:
         """Macro-AUC over the statements on the validation fold, by asking."""

@@ -68,11 +68,16 @@ class NamedQuestions:
         self.holds: NDArray[np.bool_] = values[:, self.columns] > 0.5
         self.rows = {ecg_id: number for number, ecg_id in enumerate(ecg_ids)}
 
+    def row(self, ecg_ids: Sequence[str]) -> int | None:
+        """Where a single ECG stands; None of two, and of one that is not known."""
+        return self.rows.get(ecg_ids[0]) if len(ecg_ids) == 1 else None
+
     def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator, told: Told) -> list[Branch]:
         """Questions about a single ECG of which is known what the encoder tells; none about two."""
-        if len(ecg_ids) != 1 or ecg_ids[0] not in self.rows or ecg_ids[0] not in told:
+        row = self.row(ecg_ids)
+        if row is None or ecg_ids[0] not in told:
             return []
-        holds = self.holds[self.rows[ecg_ids[0]]]
+        holds = self.holds[row]
         logits = told[ecg_ids[0]][self.columns]
         shown, absent = np.flatnonzero(holds), np.flatnonzero(~holds)
         chosen = chance.permutation(shown)[: n // 2].tolist()
@@ -121,9 +126,9 @@ class ConditionQuestions:
 
     def about(self, ecg_ids: Sequence[str], n: int, chance: np.random.Generator, _told: Told) -> list[Branch]:
         """Questions about a single ECG; none about two."""
-        if len(ecg_ids) != 1 or ecg_ids[0] not in self.named.rows:
+        row = self.named.row(ecg_ids)
+        if row is None:
             return []
-        row = self.named.rows[ecg_ids[0]]
         asked = [self._question(row, bool(chance.random() < 0.5), chance) for _ in range(n)]
         return [each for each in asked if each is not None]
 
@@ -145,7 +150,10 @@ class ConditionQuestions:
         codec = self.named.codec
         question = [*codec.user, *codec.encode(STATEMENT_QUESTION.format(phrase=phrase))]
         answer = said(codec.short, [codec.yes if holds else codec.no], tuple(each.token for each in found))
-        return Branch(question, compared=[limit for each in found for limit in each.limits], children=[answer])
+        limits = [limit for each in found for limit in each.limits]
+        if len(codec.numbers(question)) != len(limits):
+            limits = []  # what a statement is called has a number too
+        return Branch(question, compared=limits, children=[answer])
 
     def _statement(self, row: int, holds: bool, chance: np.random.Generator) -> Condition | None:
         columns = np.flatnonzero(self.named.holds[row] == holds)
