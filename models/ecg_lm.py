@@ -341,7 +341,8 @@ class EcgLanguageModel(nn.Module):
             return self.projector.names.new_zeros(())
         there = numbers.isfinite().cpu()
         order = there.flatten().cumsum(0).sub(1).view_as(there)  # of each number among all
-        chosen, wanted = [], []
+        chosen: list[int] = []
+        wanted: list[int] = []
         for row, first, behind, limited in packed.compared:
             some = order[row, first:behind][there[row, first:behind]].tolist()
             if len(some) != len(limited):
@@ -370,7 +371,7 @@ class EcgLanguageModel(nn.Module):
         head = cast(Any, self.language_model).get_output_embeddings()
         codec = self.codec
         words = head.weight[[codec.yes, codec.no, codec.no if codec.unsure is None else codec.unsure]]
-        return (states @ words.to(states.dtype).T).float()
+        return cast(Tensor, (states @ words.to(states.dtype).T).float())
 
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ecglm.models.checkpoint import load_into, own_tensors, read_tensors, write_tensors
+from ecglm.models.comparing import MOST_ECGS
 from ecglm.models.config import BuiltIn
-from ecglm.models.ecg_lm import MOST_ECGS, PREFIX_TOKENS, EcgLanguageModel, built_in_language_model
+from ecglm.models.ecg_lm import PREFIX_TOKENS, EcgLanguageModel, built_in_language_model
 from ecglm.models.encoder import Encoded, Encoder, EncoderConfig, padded
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.packing import Branch

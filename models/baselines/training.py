@@ -30,7 +30,7 @@ SHARES = (0.01, 0.1, 1.0)
 CONFIG = Path(__file__).parents[1] / "configs" / "reference.yaml"
 VIEWS = Augmentation(crop=1.0, fewer_leads=0.3, noise=1.0, drift=0.5, gain=0.2)
 """How the two views of SimCLR are varied."""
-SIMCLR_BATCH, SIMCLR_STEPS = 128, 2000
+SIMCLR_BATCH = 128
 
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
