@@ -478,7 +478,7 @@ def test_a_dry_run_needs_neither_corpus_nor_weights(
 
     tiny = plan(str(write_config(tmp_path)))
     assert set(tiny["parameters"]) >= {"encoder", "projector", "language_model"}
-    assert [stage["name"] for stage in tiny["stages"]] == ["encoder", "align"]
+    assert [stage["name"] for stage in tiny["stages"]] == ["measured", "encoder", "align"]
     assert all(stage["step_s"] > 0 and stage["training_gib"] > 0 for stage in tiny["stages"])
     assert tiny["seconds"] == pytest.approx(sum(stage["seconds"] for stage in tiny["stages"]))
 
