@@ -21,6 +21,8 @@ from typing import Any
 
 from measuring import machine
 
+from ecglm.bench.published import published
+
 PTBXL_TASKS = tuple(
     f"ptbxl-{name}" for name in ("all", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm")
 )
@@ -39,6 +41,14 @@ SHARES = ("0.01", "0.1", "1")
 TYPES = ("single-verify", "single-choose", "single-query")
 OF_VALUES = {"single-verify": ("39",), "single-choose": ("40",), "single-query": ("41", "42")}
 """ECG-QA's templates about the range of an interval."""
+ECG_LM_TASKS = ("ptbxl-diagnostic", "ptbxl-rhythm", "ptbxl-form")
+AVERAGES = {"macro": "f1_macro", "micro": "f1_micro", "weighted": "f1_weighted"}
+ECG_LM_TEXT = """\
+What ECG-LM (a language model of 7 billion parameters) and the SimCLR probe it was compared with reached, as published;
+how F1 was averaged is not said, nor which statements and thresholds it was taken over. "Above" would have to hold for
+every average below: it does not for diagnostic statements and form, and for rhythm only over statements with at least
+ten positives.
+"""
 TOP = """\
 # Results
 
@@ -185,6 +195,7 @@ def page(results: list[dict[str, Any]]) -> str:
             rows.append(["best constant answer", *constants(results, view, figure_name)])
         parts.append(f"## {title}\n\n" + table(names, rows))
     parts.append("## ECG-QA, questions about one ECG, exact match, candidates\n\n" + ecgqa_table(results))
+    parts.append("## ECG-LM as published\n\n" + ECG_LM_TEXT + "\n" + ecg_lm_table(results) + "\n" + ecg_lm_on_ecgqa())
     unseen = [result for result in results if "ptbxl-unseen" in result["tasks"]]
     if unseen:
         rows = [[r["run"], shown(r["tasks"]["ptbxl-unseen"]["figures"]["whole, all"]["macro_auc"])] for r in unseen]
@@ -202,6 +213,32 @@ def constants(results: list[dict[str, Any]], view: str, name: str) -> list[str]:
             if view in told["figures"]:
                 found[task] = told["figures"][view]["constant"][name]
     return [f"{found[task]:.3f}" if task in found else "–" for task in PTBXL_TASKS]
+
+
+def ecg_lm_table(results: list[dict[str, Any]]) -> str:
+    """F1 as published for ECG-LM, and every average of the reference model."""
+    known = published()
+    rows = []
+    for name in ("ecg-lm-2025", "ecg-lm-2025-simclr"):
+        values = known[name].values
+        rows.append([known[name].system, "not said", *(f"{values[task]:.3f}" for task in ECG_LM_TASKS)])
+    for result in results:
+        if result["run"] == "reference":
+            for view in ("whole, all", "whole, at least 10 positives"):
+                for average, name in AVERAGES.items():
+                    found = [result["tasks"][task]["figures"][view][name] for task in ECG_LM_TASKS]
+                    rows.append([f"reference, {view.removeprefix('whole, ')}", average, *map(shown, found)])
+    names = [task.removeprefix("ptbxl-") for task in ECG_LM_TASKS]
+    return table(["F1", "average", *names], rows)
+
+
+def ecg_lm_on_ecgqa() -> str:
+    """Its accuracy on ECG-QA, and what must be said beside it."""
+    figure = published()["ecg-lm-2025-qa"]
+    return (
+        f"ECG-QA, single questions: {figure.values['ecgqa-single']:.3f} ({figure.caveat}; {figure.cite}). The questions"
+        " above are not the same: they were made again.\n"
+    )
 
 
 def ecgqa_table(results: list[dict[str, Any]]) -> str:
