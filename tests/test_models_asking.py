@@ -341,7 +341,7 @@ def test_checkpoints_that_are_not_ours_are_refused_without_being_run(model: Path
     folder = broken("version")
     about = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(about | {"format_version": 99}))
-    with pytest.raises(ModelError, match=r"format \('ecglm model', 99\), expected \('ecglm model', 2\)"):
+    with pytest.raises(ModelError, match=r"format \('ecglm model', 99\), expected \('ecglm model', 3\)"):
         ECGLM.load(folder)
     (folder / "model.json").write_text("{")
     with pytest.raises(ModelError, match=r"model\.json: cannot be read"):
