@@ -147,7 +147,7 @@ def _conversation_stage(config: TrainConfig, model: EcgLanguageModel, how: Conve
     module = Trained(model, how.trains)
     batch = how.optimisation.batch
     values = torch.randn(batch, len(config.preprocessing.leads), SECONDS * config.preprocessing.sampling_hz)
-    packed = pack([[_made_up_branch() for _ in range(how.questions)]] * batch)
+    packed = pack([[_made_up_branch() for _ in range(_branches(how))]] * batch)
 
     def loss() -> Tensor:
         with model.autocast():
@@ -163,6 +163,11 @@ def _conversation_stage(config: TrainConfig, model: EcgLanguageModel, how: Conve
 def _measured(batch: int) -> Tensor:
     """Made-up measurements: training takes them once, before it begins."""
     return torch.zeros(batch, len(MEASURED_COLUMNS))
+
+
+def _branches(how: ConversationConfig) -> int:
+    """Questions about one ECG: those of the corpus, and those made while training."""
+    return how.questions + how.named + how.conditions
 
 
 def _made_up_branch() -> Branch:
@@ -248,7 +253,7 @@ def _folder_stage(
     how: ConversationConfig,
     speed: float,
 ) -> dict[str, Any]:
-    text = how.questions * (QUESTION_TOKENS + 1 + ANSWER_TOKENS)
+    text = _branches(how) * (QUESTION_TOKENS + 1 + ANSWER_TOKENS)
     tokens = how.optimisation.batch * (PREFIX_TOKENS + text)
     n = parameters["language_model"]
     trains_language = "language_model" in how.trains
