@@ -67,7 +67,7 @@ fingerprints of model, task and questions, and the seed.
 - `encoder head` is the same encoder's own output; the difference is what asking costs.
 - `question only` is the same model with the ECG blanked, which it never was in training: it may answer worse than the
   most frequent answer does (`majority`), which is then the baseline to compare with.
-- `SimCLR` is an encoder of the same size trained without labels (3,000 steps of 128 ECGs), and a logistic regression on
+- `SimCLR` is the same backbone trained without labels (3,000 steps of 128 ECGs), and a logistic regression on
   its embedding with 1, 10 or 100 % of the labelled training ECGs.
 - `trees on measurements` answer questions about statements only.
 - The model takes the measurements of `synth measure` in, and the questions of ECG-QA about ranges of intervals, made
