@@ -64,7 +64,8 @@ fingerprints of model, task and questions, and the seed.
   whether limits are compared rightly with measurements of fold 9; no label of an unseen statement was looked at
   there.
 - `reference` answers questions: its figures are *trained by text*, not zero-shot.
-- `encoder head` is the same encoder's own output; the difference is what asking costs.
+- `encoder head` is the same encoder's own output; the difference is what asking costs. `waveform only` is its branch
+  that reads waveforms, a ResNet-18 with a head for every statement, trained by itself.
 - `question only` is the same model with the ECG blanked, which it never was in training: it may answer worse than the
   most frequent answer does (`majority`), which is then the baseline to compare with.
 - `SimCLR` is the same backbone trained without labels (3,000 steps of 128 ECGs), and a logistic regression on
@@ -85,6 +86,7 @@ def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, 
     yield "reference", "reference", folder, everything
     yield "reference, question only", "reference", {**folder, "blank": "true"}, everything
     yield "encoder head", "reference", {**folder, "head": "true"}, PTBXL_TASKS
+    yield "encoder head, waveform only", "reference", {**folder, "head": "waveform"}, PTBXL_TASKS
     yield "majority", "majority", {}, everything
     for leads in LEAD_SETS:
         yield f"reference, leads {leads}", "reference", {**folder, "leads": leads}, SUPER

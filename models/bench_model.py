@@ -27,6 +27,8 @@ from ecglm.synth.errors import ModelError
 from ecglm.synth.schema import LIMB_LEADS
 
 _ENCODED_AT_ONCE = 64
+HEADS = ("false", "true", "waveform")
+"""What answers instead of the language model: nothing, the encoder, or its branch that reads waveforms."""
 _ENCODED_KEPT = 2048
 """ECGs whose tokens are kept for later batches."""
 
@@ -80,14 +82,17 @@ class Reference:
         threshold: str = "0.5",
     ) -> None:
         self.lm = ECGLM.load(folder)
-        self.blank, self.head = truth("blank", blank), truth("head", head)
+        if head not in HEADS:
+            raise ModelError(f"option head={head}: expected {', '.join(HEADS)}")
+        self.blank, self.head, self.waveform = truth("blank", blank), head != "false", head == "waveform"
         if self.blank and self.head:
-            raise ModelError("blank=true and head=true exclude each other: the head answers from the ECG alone")
+            raise ModelError(f"blank=true and head={head} exclude each other: the head answers from the ECG alone")
         self.leads = None if not leads else LIMB_LEADS if leads == "limb" else lead_names(leads.split(","))
         self.threshold = share("threshold", threshold)
-        shown = [*(["blank"] if self.blank else []), *(["head"] if self.head else []), *(self.leads or ())]
+        only = ["waveform"] if self.waveform else []
+        shown = [*(["blank"] if self.blank else []), *(["head"] if self.head else []), *only, *(self.leads or ())]
         self.name = " ".join([str(self.lm.about["name"]), *shown])
-        self.fingerprint = fingerprint(self.lm.fingerprint, self.blank, self.head, self.leads, self.threshold)
+        self.fingerprint = fingerprint(self.lm.fingerprint, self.blank, self.head, self.leads, self.threshold, *only)
         self.trained_on = trained_on(self.lm.about["trained_on"])
         self.reads_signals = not self.blank
         self._kept: OrderedDict[str, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
@@ -150,7 +155,8 @@ class Reference:
             n = len(recordings)
             return torch.zeros(n, encoder.n_tokens, encoder.token_width), torch.zeros(n, len(encoder.config.targets))
         encoded = self.lm.encode_whole([self._prepared(recording) for recording in recordings])
-        return encoded.tokens, encoder.probabilities(encoded.outputs)
+        outputs = encoded.branches[0] if self.waveform else encoded.outputs
+        return encoded.tokens, encoder.probabilities(outputs)
 
     def _prepared(self, recording: Recording) -> Prepared:
         names, signal = recording.leads, recording.signal

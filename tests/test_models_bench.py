@@ -90,6 +90,7 @@ def test_options_change_what_is_shown_and_the_fingerprint(model: Path, ecgs: dic
             "plain": {},
             "blank": {"blank": "true"},
             "head": {"head": "true"},
+            "waveform": {"head": "waveform"},
             "one": {"leads": "I"},
             "limb": {"leads": "limb"},
             "strict": {"threshold": "0.9"},
@@ -112,6 +113,10 @@ def test_options_change_what_is_shown_and_the_fingerprint(model: Path, ecgs: dic
     expected = float(lm.encode_whole([ready]).outputs[0, 0].sigmoid())
     assert head["0"].scores[0] == pytest.approx(expected, abs=1e-2)
     assert sum(head["0"].scores) == pytest.approx(1)
+    alone = answers(made["waveform"], items[:2])
+    expected = float(lm.encode_whole([ready]).branches[0][0, 0].sigmoid())
+    assert alone["0"].scores[0] == pytest.approx(expected, abs=1e-2)
+    assert alone["0"].scores[0] != head["0"].scores[0]
     with pytest.raises(ModelError, match="is about no statement; a classifier answers only such questions"):
         list(made["head"].answer(items[2:3]))
 
@@ -121,6 +126,7 @@ def test_options_change_what_is_shown_and_the_fingerprint(model: Path, ecgs: dic
     [
         ({"blank": "yes"}, "option blank=yes: expected true or false"),
         ({"blank": "true", "head": "true"}, "exclude each other"),
+        ({"head": "both"}, "option head=both: expected false, true, waveform"),
         ({"threshold": "2"}, "option threshold=2: expected a number between 0 and 1"),
         ({"leads": "I,Q"}, "unknown lead 'Q'"),
         ({"folder": "nowhere"}, "nowhere: no model folder"),
