@@ -331,8 +331,7 @@ class EcgLanguageModel(nn.Module):
         for number, (_, _, tokens) in enumerate(packed.about):
             wanted[number, list(tokens)] = 1
         rows, places = zip(*((row, place) for row, place, _ in packed.about), strict=True)
-        share: Tensor = (looked[list(rows), list(places)].float() * wanted).sum(-1)
-        return -share.clamp(min=1e-6).log().mean()
+        return _missed((looked[list(rows), list(places)].float() * wanted).sum(-1))
 
     def _limits(self, packed: Packed) -> Tensor:
         """The same of what numbers are limits of."""
@@ -349,8 +348,7 @@ class EcgLanguageModel(nn.Module):
                 raise ModelError(f"{len(some)} numbers in a question, {len(limited)} quantities that they limit")
             chosen += some
             wanted += limited
-        share = compared[chosen, wanted]
-        return -share.clamp(min=1e-6).log().mean()
+        return _missed(compared[chosen, wanted])
 
     def yes_minus_no(self, prefix: Prefix, batch: Sequence[Sequence[Branch]]) -> list[Tensor]:
         """For each row the logit of yes minus that of no after every leaf of its branches."""
@@ -401,6 +399,11 @@ class EcgLanguageModel(nn.Module):
         from transformers import DynamicCache
 
         return DynamicCache()
+
+
+def _missed(share: Tensor) -> Tensor:
+    """Mean of minus the logarithm of the attention that fell where it should."""
+    return -share.clamp(min=1e-6).log().mean()
 
 
 def _layers(decoder: nn.Module) -> nn.ModuleList:

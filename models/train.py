@@ -30,8 +30,7 @@ from ecglm.models.language_models import attach, check_folder
 from ecglm.models.loop import Trainer, step_seed
 from ecglm.models.pairs import ecgs_of, frame_of, training_pairs
 from ecglm.models.stages.conversation import Conversation
-from ecglm.models.stages.measured_only import MeasuredOnly
-from ecglm.models.stages.pretraining import pretraining_stage
+from ecglm.models.stages.pretraining import pretraining_stages
 from ecglm.models.stages.told import ConditionQuestions, NamedQuestions
 from ecglm.models.targets import TargetTable, read_targets
 from ecglm.models.text import Codec, Markers, train_tokenizer
@@ -185,19 +184,8 @@ def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progr
     if encoder.measured is not None:
         tell(f"measuring {len(material.train[0]):,} ECGs")
         encoder.measured.standardise(material.waveforms.measured(material.train[0]))
-        if (how := config.pretraining).method == "supervised":
-            branch = MeasuredOnly(
-                encoder,
-                material.waveforms,
-                material.train,
-                material.validation,
-                how.measured,
-                how.augmentation.fewer_leads,
-                config.seed,
-            )
-            _finish(Trainer(branch, how.measured, out / branch.name, config.seed), progress)
-    stage = pretraining_stage(config.pretraining, encoder, material, config.seed)
-    _finish(Trainer(stage, config.pretraining.optimisation, out / "encoder", config.seed), progress)
+    for stage, how in pretraining_stages(config.pretraining, encoder, material, config.seed):
+        _finish(Trainer(stage, how, out / stage.name, config.seed), progress)
     _curves(out)
     return encoder
 

@@ -60,8 +60,7 @@ def token_phrases(encoder: EncoderConfig) -> list[str]:
 def quantity_words(encoder: EncoderConfig) -> list[str]:
     """The words for each measurement that an encoder tells (see `quantities`)."""
     dictionary = measurements()
-    names = [each.name for each in quantities(encoder)]
-    return [dictionary[name].words if name in dictionary else name.replace("_", " ") for name in names]
+    return [dictionary[each.name].words for each in quantities(encoder)]
 
 
 class TokenNames:
