@@ -1,9 +1,10 @@
 """The figures of the reference model and of what stands beside it: runs `bench`, and writes docs/results.
 
 python benchmarks/results.py --ptbxl DIR --ecgqa REGENERATED --runs runs --out docs/results
-    [--model FOLDER] [--trees DIR] [--simclr DIR] [--unseen FOLDER]
+    [--model FOLDER] [--question-only FOLDER] [--trees DIR] [--simclr DIR] [--unseen FOLDER]
 
-REGENERATED is what `synth export qa --format ecgqa` wrote. Fold 10 is asked once per run; thresholds are those of
+REGENERATED is what `synth export qa --format ecgqa` wrote; --trees has a folder for each set of leads that trees were
+trained for: all, limb, I,II and I. Fold 10 is asked once per run; thresholds are those of
 fold 9. A run that is there already is scored again, not asked again.
 """
 
@@ -49,6 +50,10 @@ how F1 was averaged is not said, nor which statements and thresholds it was take
 every average below: it does not for diagnostic statements and form, and for rhythm only over statements with at least
 ten positives.
 """
+LEADS_TEXT = """\
+Macro-AUC of superclasses, records with at least one. The reference model is one and the same for all; trees were
+trained for each set of leads. Question only and majority are .5 whatever the leads.
+"""
 TOP = """\
 # Results
 
@@ -66,11 +71,13 @@ fingerprints of model, task and questions, and the seed.
 - `reference` answers questions: its figures are *trained by text*, not zero-shot.
 - `encoder head` is the same encoder's own output; the difference is what asking costs. `waveform only` is its branch
   that reads waveforms, a ResNet-18 with a head for every statement, trained by itself.
-- `question only` is the same model with the ECG blanked, which it never was in training: it may answer worse than the
-  most frequent answer does (`majority`), which is then the baseline to compare with.
+- `question only` is the same language model trained and asked with the ECG blanked throughout: what the questions
+  alone give away. `ECG blanked` is the reference model when the ECG is taken from it, which it never was in training;
+  it may answer worse than the most frequent answer does (`majority`).
 - `SimCLR` is the same backbone trained without labels (3,000 steps of 128 ECGs), and a logistic regression on
   its embedding with 1, 10 or 100 % of the labelled training ECGs.
-- `trees on measurements` answer questions about statements only.
+- `trees on measurements` tell statements, classes and what the questions of ECG-QA are about, a classifier for each;
+  those for fewer leads were trained on measurements of these leads.
 - The model takes the measurements of `synth measure` in, and the questions of ECG-QA about ranges of intervals, made
   again, are answered from the same measurements: what it reaches there says that it reads them, not that they are right
   (docs/ecgqa.md compares them with ECG-QA's own). So every figure stands without these templates as well.
@@ -84,14 +91,23 @@ def wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, 
     folder = {"folder": str(arguments.model)} if arguments.model else {}
     everything = PTBXL_TASKS + (ECGQA if arguments.ecgqa else ())
     yield "reference", "reference", folder, everything
-    yield "reference, question only", "reference", {**folder, "blank": "true"}, everything
+    yield "reference, ECG blanked", "reference", {**folder, "blank": "true"}, everything
+    if arguments.question_only:
+        yield "question only", "reference", {"folder": str(arguments.question_only)}, everything
     yield "encoder head", "reference", {**folder, "head": "true"}, PTBXL_TASKS
     yield "encoder head, waveform only", "reference", {**folder, "head": "waveform"}, PTBXL_TASKS
     yield "majority", "majority", {}, everything
     for leads in LEAD_SETS:
         yield f"reference, leads {leads}", "reference", {**folder, "leads": leads}, SUPER
     if arguments.trees:
-        yield "trees on measurements", "ecglm-trees", {"folder": str(arguments.trees)}, PTBXL_TASKS
+        yield "trees on measurements", "ecglm-trees", {"folder": str(arguments.trees / "all")}, everything
+        for leads in LEAD_SETS:
+            yield (
+                f"trees on measurements, leads {leads}",
+                "ecglm-trees",
+                {"folder": str(arguments.trees / leads)},
+                SUPER,
+            )
     if arguments.unseen:
         for blank in ("false", "true"):
             options = {"folder": str(arguments.unseen), "blank": blank}
@@ -170,7 +186,7 @@ def statement_rows(results: list[dict[str, Any]], view: str, name: str) -> list[
     for result in results:
         tasks = result["tasks"]
         found = [tasks.get(task, {}).get("figures", {}).get(view) for task in PTBXL_TASKS]
-        if any(found):
+        if all(found):  # not a set of leads, which is asked about one task
             rows.append([result["run"], *("–" if each is None else shown(each[name]) for each in found)])
     return rows
 
@@ -196,6 +212,7 @@ def page(results: list[dict[str, Any]]) -> str:
         if figure_name != "macro_auc":
             rows.append(["best constant answer", *constants(results, view, figure_name)])
         parts.append(f"## {title}\n\n" + table(names, rows))
+    parts.append(f"## Fewer leads\n\n{LEADS_TEXT}\n{leads_table(results)}")
     parts.append("## ECG-QA, questions about one ECG, exact match, candidates\n\n" + ecgqa_table(results))
     parts.append("## ECG-LM as published\n\n" + ECG_LM_TEXT + "\n" + ecg_lm_table(results) + "\n" + ecg_lm_on_ecgqa())
     unseen = [result for result in results if "ptbxl-unseen" in result["tasks"]]
@@ -205,6 +222,16 @@ def page(results: list[dict[str, Any]]) -> str:
     commands = "\n".join(f"{result['command']}" for result in results)
     parts.append(f"## Commands\n\n```text\n{commands}\n```\n")
     return "\n".join(parts)
+
+
+def leads_table(results: list[dict[str, Any]]) -> str:
+    """Macro-AUC of superclasses by which leads were there."""
+    told = {result["run"]: result["tasks"][SUPER[0]]["figures"] for result in results if SUPER[0] in result["tasks"]}
+    rows = []
+    for name in ("reference", "trees on measurements"):
+        found = [told.get(run) for run in (name, *(f"{name}, leads {leads}" for leads in LEAD_SETS))]
+        rows.append([name, *("–" if each is None else shown(each["labelled, all"]["macro_auc"]) for each in found)])
+    return table(["run", "all leads", *LEAD_SETS], rows)
 
 
 def constants(results: list[dict[str, Any]], view: str, name: str) -> list[str]:
@@ -279,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("ptbxl", "runs", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("ecgqa", "model", "trees", "simclr", "unseen"):
+    for name in ("ecgqa", "model", "question-only", "trees", "simclr", "unseen"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--only", action="append", help="names of runs; all if left out")
     arguments = parser.parse_args()
@@ -310,7 +337,7 @@ def main() -> None:
         file = arguments.out / f"{Path(told['out']).name}.json"
         file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(file)
-    every = dict.fromkeys(("ecgqa", "trees", "simclr", "unseen"), Path())
+    every = dict.fromkeys(("ecgqa", "question_only", "trees", "simclr", "unseen"), Path())
     names = [name for name, *_ in wanted(argparse.Namespace(**vars(arguments) | every))]
     results = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.out.glob("*.json")]
     results.sort(key=lambda result: names.index(result["run"]))

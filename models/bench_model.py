@@ -8,7 +8,7 @@ other leads; `threshold` above which an option counts as chosen.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,10 +21,9 @@ from ecglm.models.classes import class_scores
 from ecglm.models.ecglm import ECGLM, Answered, Asked
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.info import expand
-from ecglm.models.preprocessing import Prepared, lead_names
-from ecglm.models.targets import is_class
+from ecglm.models.preprocessing import Prepared, Preprocessing, lead_names, leads_named, prepare
+from ecglm.models.targets import of_statements
 from ecglm.synth.errors import ModelError
-from ecglm.synth.schema import LIMB_LEADS
 
 _ENCODED_AT_ONCE = 64
 HEADS = ("false", "true", "waveform")
@@ -84,15 +83,21 @@ class Reference:
         self.lm = ECGLM.load(folder)
         if head not in HEADS:
             raise ModelError(f"option head={head}: expected {', '.join(HEADS)}")
-        self.blank, self.head, self.waveform = truth("blank", blank), head != "false", head == "waveform"
+        self.blank, self.head, self.waveform = (
+            truth("blank", blank) or self.lm.blind,
+            head != "false",
+            head == "waveform",
+        )
         if self.blank and self.head:
             raise ModelError(f"blank=true and head={head} exclude each other: the head answers from the ECG alone")
-        self.leads = None if not leads else LIMB_LEADS if leads == "limb" else lead_names(leads.split(","))
+        self.leads = leads_named(leads)
         self.threshold = share("threshold", threshold)
         only = ["waveform"] if self.waveform else []
-        shown = [*(["blank"] if self.blank else []), *(["head"] if self.head else []), *only, *(self.leads or ())]
+        shown = [*(["blank"] if self.blank else []), *(["head"] if self.head else []), *only, *self.leads]
         self.name = " ".join([str(self.lm.about["name"]), *shown])
-        self.fingerprint = fingerprint(self.lm.fingerprint, self.blank, self.head, self.leads, self.threshold, *only)
+        self.fingerprint = fingerprint(
+            self.lm.fingerprint, self.blank, self.head, self.leads or None, self.threshold, *only
+        )
         self.trained_on = trained_on(self.lm.about["trained_on"])
         self.reads_signals = not self.blank
         self._kept: OrderedDict[str, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
@@ -125,11 +130,9 @@ class Reference:
 
     def _from_head(self, batch: Sequence[Item], outputs: torch.Tensor, place: dict[str, int]) -> Iterator[Reply]:
         targets = self.lm.model.encoder.config.targets
-        chosen = [
-            (n, target.name) for n, target in enumerate(targets) if target.kind == "statement" or is_class(target)
-        ]
+        chosen = of_statements(targets)
         rows = outputs.tolist()
-        known = {ecg_id: {name: rows[row][number] for number, name in chosen} for ecg_id, row in place.items()}
+        known = {ecg_id: {targets[n].name: rows[row][n] for n in chosen} for ecg_id, row in place.items()}
         for item in batch:
             yield Reply(item.id, None, class_scores(item, known[item.recordings[0].ecg_id]))
 
@@ -159,14 +162,23 @@ class Reference:
         return encoded.tokens, encoder.probabilities(outputs)
 
     def _prepared(self, recording: Recording) -> Prepared:
-        names, signal = recording.leads, recording.signal
-        if self.leads is not None:
-            kept = [number for number, name in enumerate(lead_names(names)) if name in self.leads]
-            names, signal = tuple(names[number] for number in kept), signal[:, kept]
-        try:
-            return self.lm.prepare(signal, names, recording.sampling_hz)
-        except ModelError as error:
-            raise ModelError(f"{recording.ecg_id}: {error}") from error
+        return prepared(recording, self.leads, self.lm.model.encoder.preprocessing)
+
+
+def prepared(recording: Recording, leads: Collection[str], wanted: Preprocessing) -> Prepared:
+    """A recording as an encoder takes it, of which these leads are kept; no lead keeps all.
+
+    Raises:
+        ModelError: it cannot be used; names it.
+    """
+    names, signal = recording.leads, recording.signal
+    if leads:
+        kept = [number for number, name in enumerate(lead_names(names)) if name in leads]
+        names, signal = tuple(names[number] for number in kept), signal[:, kept]
+    try:
+        return prepare(signal, names, recording.sampling_hz, wanted)
+    except ModelError as error:
+        raise ModelError(f"{recording.ecg_id}: {error}") from error
 
 
 def truth(name: str, told: str) -> bool:

@@ -120,7 +120,11 @@ def info_command(
 @app.command("train")
 def train_command(
     config: Annotated[
-        Path, typer.Argument(help="YAML file, or a configuration that comes with ecglm: smoke, reference.")
+        Path,
+        typer.Argument(
+            help="YAML file, or a configuration that comes with ecglm: smoke, reference, question-only, unseen,"
+            " biomedgpt-lora."
+        ),
     ],
     corpus: Annotated[Path | None, typer.Option(help="Corpus made by `synth build`.")] = None,
     ptbxl: Annotated[Path | None, typer.Option(help="Folder of the waveforms: PTB-XL or WFDB records.")] = None,
@@ -164,16 +168,25 @@ def baseline_command(
     ptbxl: Annotated[Path, typer.Option(help="Folder of the waveforms: PTB-XL or WFDB records.")],
     out: Annotated[Path, typer.Option(help="Folder for the baseline.")],
     steps: Annotated[int, typer.Option(min=1, help="Of SimCLR.")] = 3000,
+    leads: Annotated[
+        str, typer.Option(help="Of trees: the leads they know, such as I,II or limb; all if left out.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Train what a model is compared with: trees on measurements, or SimCLR with a linear probe."""
+    """Train what a model is compared with: trees on measurements, or SimCLR with a linear probe.
+
+    What questions alone give away: `ecglm train question-only`.
+    """
     kinds = ("trees", "simclr")
     if kind not in kinds:
         raise typer.BadParameter(f"{kind!r} is not one of {', '.join(kinds)}", param_hint="KIND")
     from ecglm.models.baselines.training import train_baseline
+    from ecglm.models.preprocessing import leads_named
 
     with progress_bar() as progress:
-        told = train_baseline(kind, corpus, ptbxl, out, steps, progress, lambda text: print(text, file=sys.stderr))
+        told = train_baseline(
+            kind, corpus, ptbxl, out, progress, lambda text: print(text, file=sys.stderr), steps, leads_named(leads)
+        )
     if as_json:
         print_json({"baseline": str(out), "kind": kind, "fingerprint": told["fingerprint"]})
     else:

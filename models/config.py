@@ -90,7 +90,8 @@ class TrainConfig(Strict):
     """Statements no training text may mention, for the unseen-statement track."""
     preprocessing: Preprocessing = Preprocessing()
     encoder: EncoderConfig = EncoderConfig()
-    pretraining: EncoderStage
+    pretraining: EncoderStage | None = None
+    """May be left out where no stage shows the ECG: then nothing is learned from waveforms at all."""
     language_model: LanguageModelConfig
     stages: tuple[ConversationConfig, ...] = Field(min_length=1)
     validation_ecgs: int = Field(default=300, ge=0)
@@ -102,6 +103,9 @@ class TrainConfig(Strict):
         if len(set(names)) < len(names) or set(ENCODER_STAGES) & set(names):
             own = " and ".join(ENCODER_STAGES)
             raise ValueError(f"stages: {', '.join(names)}: every stage needs a name of its own, other than {own}")
+        shown = [stage.name for stage in self.stages if not stage.blank]
+        if self.pretraining is None and shown:
+            raise ValueError(f"pretraining: missing; the stages {', '.join(shown)} show the ECG (blank: false)")
         return self
 
     def with_folder(self, path: Path) -> TrainConfig:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ecglm.models.comparing import Comparer
-from ecglm.models.config import BuiltIn, Folder, Lora, TrainConfig
+from ecglm.models.config import BuiltIn, EncoderStage, Folder, Lora, TrainConfig
 from ecglm.models.ecg_lm import PREFIX_TOKENS, EcgLanguageModel, Projector, Reader, Resampler, built_in_language_model
 from ecglm.models.encoder import Encoder, Target
 from ecglm.models.language_models import laid_out
@@ -46,7 +46,10 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     """
     torch.manual_seed(config.seed)
     encoder = Encoder(config.preprocessing, config.encoder.model_copy(update={"targets": likely_targets(config)}))
-    stages = [*_measured_stage(config, encoder), _encoder_stage(config, encoder)]
+    stages: list[dict[str, Any]] = []
+    if config.pretraining is not None:
+        stages += _measured_stage(config.pretraining, encoder)
+        stages.append(_encoder_stage(config, config.pretraining, encoder))
     folder = config.language_model.folder
     if folder is None:
         assert config.language_model.built_in is not None  # noqa: S101 - one of them is given
@@ -111,9 +114,9 @@ def gib(n_bytes: float) -> float:
 # ------------------------------------------------------------------------------------------------------ steps, for real
 
 
-def _measured_stage(config: TrainConfig, encoder: Encoder) -> list[dict[str, Any]]:
-    branch, how = encoder.measured, config.pretraining.measured
-    if branch is None or config.pretraining.method != "supervised":
+def _measured_stage(pretraining: EncoderStage, encoder: Encoder) -> list[dict[str, Any]]:
+    branch, how = encoder.measured, pretraining.measured
+    if branch is None or pretraining.method != "supervised":
         return []
     seconds, kept = _timed(branch.parameters(), how, lambda: branch(_measured(how.batch)).square().mean())
     stage = _stage(MeasuredOnly.name, how, branch, seconds, kept)
@@ -121,9 +124,9 @@ def _measured_stage(config: TrainConfig, encoder: Encoder) -> list[dict[str, Any
     return [stage]
 
 
-def _encoder_stage(config: TrainConfig, encoder: Encoder) -> dict[str, Any]:
-    how = config.pretraining.optimisation
-    views = 2 if config.pretraining.method == "simclr" else 1
+def _encoder_stage(config: TrainConfig, pretraining: EncoderStage, encoder: Encoder) -> dict[str, Any]:
+    how = pretraining.optimisation
+    views = 2 if pretraining.method == "simclr" else 1
     values = torch.randn(how.batch, len(config.preprocessing.leads), SECONDS * config.preprocessing.sampling_hz)
     mask = torch.ones_like(values, dtype=torch.bool)
     encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

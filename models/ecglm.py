@@ -72,6 +72,9 @@ class ECGLM:
         self.model, self.about = model.eval(), dict(about)
         self.fingerprint = UNSAVED
         """Hash of weights, tokenizer and preprocessing; answers change only with it."""
+        config = self.about.get("training", {}).get("config", {})
+        self.blind = "pretraining" in config and config["pretraining"] is None
+        """Whether it never saw an ECG: then it is never shown one."""
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -191,7 +194,7 @@ class ECGLM:
             ids += [*codec.user, *codec.encode(asked), *codec.full, *codec.encode(said), *codec.end]
         ids += [*codec.user, *self._question(question), *(codec.short if short else codec.full)]
         with torch.inference_mode(), self.model.autocast():
-            prefix = self.model.prefix([list(range(len(tokens)))], tokens, blank)
+            prefix = self.model.prefix([list(range(len(tokens)))], tokens, blank or self.blind)
             said_ids, probability = self.model.generate(prefix, ids, LONGEST_ANSWER)
         return Answered(codec.decode(said_ids).strip(), probability)
 
@@ -218,7 +221,7 @@ class ECGLM:
         for rows in self._passes(grouped, asked, encoded):
             branches = [[self._branch(asked[number], encoded) for number in members] for _, members in rows]
             with torch.inference_mode(), self.model.autocast():
-                prefix = self.model.prefix([list(ecgs) for ecgs, _ in rows], tokens, blank)
+                prefix = self.model.prefix([list(ecgs) for ecgs, _ in rows], tokens, blank or self.blind)
                 found = self.model.verdicts(prefix, branches)
             for (_, members), told in zip(rows, found, strict=True):
                 sizes = [1 if is_verdict(asked[number].options) else len(asked[number].options) for number in members]
@@ -304,16 +307,27 @@ def _decided(asked: Asked, verdicts: torch.Tensor, threshold: float) -> Answered
     logits = (verdicts[:, 0] - verdicts[:, 1]).double()
     best = int(logits.argmax())
     chosen = [best]
-    if asked.multiple:  # one option holds at least: if none is likely enough, all are raised until the likeliest is
+    if asked.multiple:
+        logits = one_at_least(logits, threshold)
         needed = math.log(threshold / (1 - threshold))
-        if logits[best] > needed:
-            chosen = [place for place, logit in enumerate(logits.tolist()) if logit > needed]
-        else:
-            logits += needed - logits[best]
-            logits[best] += _JUST_ABOVE  # and no other that ties with it
+        chosen = [place for place, logit in enumerate(logits.tolist()) if logit > needed]
     scores = logits.sigmoid().tolist()
     text = ", ".join(asked.options[place] for place in chosen)
     return Answered(text, min(scores[place] for place in chosen), tuple(scores))
+
+
+def one_at_least(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Logits of options (n_options,) of which one holds at least.
+
+    If none is likely enough, all are raised until the likeliest is, and no other that ties with it.
+    """
+    needed = math.log(threshold / (1 - threshold))
+    best = int(logits.argmax())
+    if logits[best] > needed:
+        return logits
+    raised = logits + (needed - logits[best])
+    raised[best] += _JUST_ABOVE
+    return raised
 
 
 def stored_tensors(model: EcgLanguageModel, kind: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -199,7 +199,7 @@ class ExampleMaker:
         named: Callable[[str], tuple[int, ...]],
     ) -> None:
         self.texts = pairs.select("messages", "answers", "options", "template_id")
-        self.answers = _open_answers(pairs)
+        self.answers = open_answers(pairs)
         self.named = named
         self.codec, self.full_share, self.n_options, self.longest = codec, full_share, n_options, longest
         self.too_long = 0
@@ -287,7 +287,7 @@ class ExampleMaker:
         return Branch(tokens, learned, FULL_WEIGHT)
 
 
-def _open_answers(pairs: pl.DataFrame) -> dict[str, tuple[str, ...]]:
+def open_answers(pairs: pl.DataFrame) -> dict[str, tuple[str, ...]]:
     """For each template of ECG-QA that asks without options all answers that it gets: candidates to judge."""
     asked = pairs.lazy().filter(pl.col("family") == "ecgqa", pl.col("options").list.len().fill_null(0) == 0)
     each = asked.select("template_id", "answers").explode("answers", empty_as_null=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ecglm.synth.errors import ModelError
-from ecglm.synth.schema import LEADS
+from ecglm.synth.schema import LEADS, LIMB_LEADS
 
 OTHER_LEADS = ("V7", "V8", "V9", "V3R", "V4R", "V5R", "V6R", "X", "Y", "Z")
 """Names that are leads of an ECG, though a model may not have been trained on them."""
@@ -88,6 +88,15 @@ def lead_names(leads: Sequence[str]) -> tuple[str, ...]:
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ModelError(f"lead {', '.join(doubled)} given twice; expected every lead once")
     return tuple(names)
+
+
+def leads_named(text: str) -> tuple[str, ...]:
+    """Leads of an option: names with commas between, "limb" for the six limb leads; none if it is empty.
+
+    Raises:
+        ModelError: an unknown name, or one given twice.
+    """
+    return LIMB_LEADS if text == "limb" else lead_names(text.split(",")) if text else ()
 
 
 def prepare(signal: NDArray[np.floating], leads: Sequence[str], sampling_hz: float, wanted: Preprocessing) -> Prepared:

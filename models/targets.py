@@ -56,6 +56,11 @@ def is_class(target: Target) -> bool:
     return target.name.partition(":")[0] in CLASSES
 
 
+def of_statements(targets: Sequence[Target]) -> list[int]:
+    """Which targets are statements or their classes."""
+    return [number for number, target in enumerate(targets) if target.kind == "statement" or is_class(target)]
+
+
 def read_targets(
     ecgs: pl.DataFrame,
     labels: pl.DataFrame,

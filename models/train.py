@@ -181,6 +181,8 @@ def _frame(corpus: Corpus, name: str) -> pl.DataFrame:
 def _encoder(config: TrainConfig, material: Material, out: Path, progress: Progress, tell: Tell) -> Encoder:
     torch.manual_seed(step_seed(config.seed, "encoder:weights", 0))
     encoder = Encoder(config.preprocessing, config.encoder.model_copy(update={"targets": material.train[1].targets}))
+    if config.pretraining is None:
+        return encoder
     if encoder.measured is not None:
         tell(f"measuring {len(material.train[0]):,} ECGs")
         encoder.measured.standardise(material.waveforms.measured(material.train[0]))

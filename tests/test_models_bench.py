@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from ecglm.bench.runs import RunConfig, _items, run
 from ecglm.bench.scoring import Settings
 from ecglm.bench.task import find_tasks
 from ecglm.models.baselines.bench_models import SimClrProbe, Trees
+from ecglm.models.baselines.subjects import Cases, Subjects
 from ecglm.models.baselines.training import embed, probe, train_baseline
-from ecglm.models.baselines.trees import fit_trees, tree_probabilities
+from ecglm.models.baselines.trees import TreeProbabilities, fit_trees
 from ecglm.models.bench_model import Reference
 from ecglm.models.classes import class_scores, meant
 from ecglm.models.evaluation import macro_auc
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
+from ecglm.synth.build import BuildConfig, build
 from ecglm.synth.errors import ModelError
 
 
@@ -190,14 +193,25 @@ def test_trees_kept_as_numbers_are_the_trees_that_were_trained() -> None:
     features[chance.random(features.shape) < 0.1] = np.nan
     signal = np.nan_to_num(features[:, 0]) + 0.5 * np.isnan(features[:, 1])
     truth = np.stack([signal > 0.3, np.arange(300) < 2, signal < -5], 1)
-    tensors = fit_trees(features, truth, 1, lambda *_: None)
-    theirs = HistGradientBoostingClassifier(
-        max_iter=150, learning_rate=0.06, max_leaf_nodes=15, l2_regularization=1.0, random_state=1
-    ).fit(features, truth[:, 0])
-    ours = tree_probabilities(tensors, features)
-    assert np.allclose(ours[:, 0], theirs.predict_proba(features)[:, 1], atol=1e-9)
-    assert np.allclose(ours[:, 1], 3 / 302), "too rare: a constant"
-    assert np.allclose(ours[:, 2], 1 / 302)
+    forms = np.full(300, np.nan, np.float32)
+    some = np.flatnonzero(chance.random(300) < 0.8)
+    told = [Cases(np.arange(300), forms, column) for column in truth.T]
+    told.append(Cases(some, (some % 2).astype(np.float32), truth[some, 0] & (some % 2 == 1)))
+    trees = TreeProbabilities(fit_trees(features, told, 1, lambda *_: None))
+
+    def fitted(table: Any, column: Any) -> HistGradientBoostingClassifier:
+        return HistGradientBoostingClassifier(
+            max_iter=150, learning_rate=0.06, max_leaf_nodes=15, l2_regularization=1.0, random_state=1
+        ).fit(table, column)
+
+    unasked = np.column_stack([features, forms])
+    assert np.allclose(trees.of(0, unasked), fitted(features, truth[:, 0]).predict_proba(features)[:, 1], atol=1e-9)
+    assert np.allclose(trees.of(1, unasked), 3 / 302), "too rare: a constant"
+    assert np.allclose(trees.of(2, unasked), 1 / 302)
+    asked = np.column_stack([features[some], told[3].forms])
+    theirs = fitted(asked, told[3].holds).predict_proba(asked)[:, 1]
+    assert np.allclose(trees.of(3, asked), theirs, atol=1e-9)
+    assert trees.of(3, asked)[some % 2 == 0].max() < 0.5, "in this form the answer was always no"
 
 
 def test_a_probe_separates_what_can_be_separated() -> None:
@@ -215,7 +229,8 @@ def test_a_baseline_is_trained_kept_and_asked(
     kind: str, simulated_corpus: Path, ecgs: dict[str, Recording], tmp_path: Path
 ) -> None:
     out = tmp_path / kind
-    about = train_baseline(kind, simulated_corpus, simulated_corpus / "simulated", out, 2, lambda *_: None, print)
+    where = simulated_corpus, simulated_corpus / "simulated"
+    about = train_baseline(kind, *where, out, lambda *_: None, print, steps=2)
     assert json.loads((out / "baseline.json").read_text()) == about
     items = asked(ecgs)[:2]
     made: list[Any] = (
@@ -227,12 +242,70 @@ def test_a_baseline_is_trained_kept_and_asked(
         assert all(sum(told[i.id].scores) == pytest.approx(1) for i in items)
         assert each.trained_on
     with pytest.raises(ModelError, match="holds a baseline already"):
-        train_baseline(kind, simulated_corpus, simulated_corpus / "simulated", out, 2, lambda *_: None, print)
+        train_baseline(kind, *where, out, lambda *_: None, print, steps=2)
     with pytest.raises(ModelError, match="is about no statement"):
-        list(made[0].answer(asked(ecgs)[2:3]))
+        list(made[0].answer(asked(ecgs)[3:4]))
     other = SimClrProbe if kind == "trees" else Trees
     with pytest.raises(ModelError, match="a baseline of the kind"):
         other(str(out))
+
+
+def test_what_a_question_is_about_is_told_from_its_words() -> None:
+    names = {"lead I", "lead II", "baseline drift", "left axis deviation", "qt interval", "above the normal range"}
+    forms = {"does … show …?": 0, "which noises are in …?": 1, "is the … …?": 2, "is it normal?": 3}
+    subjects = Subjects({name.casefold() for name in names}, forms)
+    noise = subjects.asked("Does lead II show baseline drift?")
+    assert [(each.name, each.form) for each in noise] == [("baseline drift / lead ii", 0)]
+    options = subjects.asked("Which noises are in lead II?", ("baseline drift", "none"))
+    assert [(each.name, each.form) for each in options] == [("baseline drift / lead ii", 1), ("lead ii / none", 1)]
+    either = subjects.asked("Baseline drift or left axis deviation?", ("baseline drift", "left axis deviation"))
+    assert [each.name for each in either] == ["baseline drift", "left axis deviation"], "not the other option"
+    assert np.isnan(either[0].form), "no training question was asked in these words"
+    assert subjects.asked("Is it normal?")[0].name == "form 3"
+    interval = subjects.asked("Is the QT interval above the normal range?")
+    assert [(each.name, each.form) for each in interval] == [("above the normal range / qt interval", 2)]
+
+
+def test_trees_answer_what_ecgqa_asks(simulated_bench: Path, tmp_path: Path) -> None:
+    folder, corpus = simulated_bench / "ecgs", tmp_path / "corpus"
+    build(BuildConfig(ptbxl=folder, families=("ecgqa",), workers=1, out=corpus))
+    train_baseline("trees", corpus, folder, tmp_path / "all", lambda *_: None, print)
+    trees = Trees(str(tmp_path / "all"))
+    held_out = pl.scan_parquet(corpus / "pairs" / "*" / "*.parquet").filter(pl.col("split") != "train")
+    asked = held_out.filter(pl.col("template_id") == "ecgqa-22-axis-direction").collect()
+    assert asked.height > 10
+    recordings = Data(folder).recordings(asked["ecg_ids"].list.first().to_list())
+    options = ("normal heart axis", "left axis deviation", "right axis deviation", "extreme axis deviation")
+    items = [
+        item(number, [recordings[row["ecg_ids"][0]]], row["messages"][0]["content"], options, multiple=True)
+        for number, row in enumerate(asked.iter_rows(named=True))
+    ]
+
+    told = answers(trees, items)
+    chosen = [[o for o, s in zip(options, told[i.id].scores, strict=True) if s > 0.5] for i in items]
+    right = [said == answer for said, answer in zip(chosen, asked["answers"].to_list(), strict=True)]
+    assert sum(right) > 0.9 * len(right)
+    with pytest.raises(ModelError, match="is about no statement"):
+        list(trees.answer([item(0, list(recordings.values())[:2], "Did it change?", ("yes", "no"))]))
+
+
+def test_trees_for_fewer_leads_do_not_look_at_the_others(
+    simulated_corpus: Path, ecgs: dict[str, Recording], tmp_path: Path
+) -> None:
+    where = simulated_corpus, simulated_corpus / "simulated"
+    about = train_baseline("trees", *where, tmp_path, lambda *_: None, print, leads=("I", "II"))
+    trees = Trees(str(tmp_path))
+    assert (about["leads"], trees.name) == (["I", "II"], "trees I II")
+    recording = next(iter(ecgs.values()))
+
+    def flipped(*leads: str) -> Recording:
+        other = replace(recording)
+        vars(other)["signal"] = recording.signal * np.where(np.isin(recording.leads, leads), -1, 1).astype(np.float32)
+        return other
+
+    told = trees.probabilities([recording])
+    assert (Trees(str(tmp_path)).probabilities([flipped("V1", "V5", "aVF")]) == told).all()
+    assert (Trees(str(tmp_path)).probabilities([flipped("I")]) != told).any()
 
 
 def test_embeddings_do_not_depend_on_the_batch(simulated_corpus: Path) -> None:

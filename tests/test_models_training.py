@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from test_cli import one_object
 
 from ecglm.bench.task import read_tasks
 from ecglm.models.augment import Augmentation
+from ecglm.models.bench_model import Reference
 from ecglm.models.cli import run
 from ecglm.models.config import read_train_config
 from ecglm.models.ecglm import ECGLM, YES_NO, Asked
@@ -90,6 +92,25 @@ def final(run_folder: Path) -> dict[str, torch.Tensor]:
 
 
 # ----------------------------------------------------------------------------------------------------------- whole runs
+
+
+def test_a_model_of_questions_alone_never_sees_an_ecg(
+    simulated_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, pretraining, after = re.split(r"(?ms)(^pretraining:.*?)(?=^language_model)", TINY)
+    assert pretraining
+    assert go(write_config(tmp_path, before + after), simulated_corpus, tmp_path / "run") == 1
+    assert "pretraining: missing; the stages align show the ECG (blank: false)" in capsys.readouterr().err
+    blank = (before + after).replace("named: 2", "blank: true").replace("conditions: 2", "full_share: 0")
+    assert go(write_config(tmp_path, blank), simulated_corpus, tmp_path / "run") == 0
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == ["align", "model"]
+    lm = ECGLM.load(tmp_path / "run" / "model")
+    assert lm.blind
+    noise = np.random.default_rng(0).normal(size=(2, 1000, 2))
+    asked = [lm.answer(each, ("I", "II"), 100, "Does this ECG show atrial fibrillation?", YES_NO) for each in noise]
+    assert asked[0] == asked[1]
+    reference = Reference(folder=str(tmp_path / "run" / "model"))
+    assert not reference.reads_signals
 
 
 def test_a_model_from_a_corpus(trained: Path, simulated_corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

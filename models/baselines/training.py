@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ecglm.models.augment import Augmentation
+from ecglm.models.baselines.subjects import Cases, cases_of, learn_subjects
 from ecglm.models.baselines.trees import fit_trees, measure_waveforms
 from ecglm.models.checkpoint import own_tensors, write_tensors
 from ecglm.models.config import read_train_config
@@ -19,9 +20,11 @@ from ecglm.models.encoder import Encoder
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.loop import Optimisation, Trainer, step_seed
 from ecglm.models.stages.simclr import SimClr
+from ecglm.models.targets import of_statements
 from ecglm.models.train import Material, id_ranges, read_material
 from ecglm.models.waveforms import Waveforms
 from ecglm.synth.errors import ModelError
+from ecglm.synth.measure import MEASURED_VERSION
 
 KINDS = ("trees", "simclr")
 WEIGHTS, ABOUT = "baseline.safetensors", "baseline.json"
@@ -37,7 +40,14 @@ Tell = Callable[[str], None]
 
 
 def train_baseline(
-    kind: str, corpus: Path, ecgs: Path, out: Path, steps: int, progress: Progress, tell: Tell
+    kind: str,
+    corpus: Path,
+    ecgs: Path,
+    out: Path,
+    progress: Progress,
+    tell: Tell,
+    steps: int = 3000,
+    leads: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains a baseline; gives what its folder says of it.
 
@@ -46,7 +56,10 @@ def train_baseline(
         corpus: made by `synth build`; its training ECGs and their statements are learned from.
         ecgs: the folder of their waveforms.
         out: folder for the baseline.
+        progress: is told how far it is.
+        tell: is told what was left out.
         steps: of SimCLR.
+        leads: of trees: the leads they know; all if none is named.
 
     Raises:
         ModelError: there is one already, or what training a model would refuse.
@@ -56,11 +69,13 @@ def train_baseline(
     config = read_train_config(CONFIG, corpus=corpus, ptbxl=ecgs)
     material = read_material(config, corpus, ecgs, tell)
     ecg_ids, table = material.train
-    codes = [target.name for target in table.targets if target.kind == "statement"]
-    truth = table.values[:, : len(codes)] > 0.5
-    about: dict[str, Any] = {"kind": kind, "statements": codes, "trained_on": id_ranges(ecg_ids), "seed": config.seed}
+    chosen = of_statements(table.targets)
+    truth = table.values[:, chosen] > 0.5
+    tells = [table.targets[number].name for number in chosen]
+    about: dict[str, Any] = {"kind": kind, "tells": tells, "trained_on": id_ranges(ecg_ids), "seed": config.seed}
     if kind == "trees":
-        tensors = fit_trees(measure_waveforms(material.waveforms, ecg_ids, progress), truth, config.seed, progress)
+        tensors, more = _trees(material, truth, config.seed, leads, progress)
+        about |= more
     else:
         tensors, more = _simclr(material, truth, config.seed, steps, out, progress)
         about |= more
@@ -75,6 +90,26 @@ def train_baseline(
 
 def _bytes(tensors: Mapping[str, torch.Tensor]) -> list[bytes]:
     return [tensor.detach().contiguous().numpy().tobytes() for _, tensor in sorted(tensors.items())]
+
+
+def _trees(
+    material: Material, truth: NDArray[np.bool_], seed: int, leads: Sequence[str], progress: Progress
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Trees for statements and classes, and for what the questions of ECG-QA ask about if the corpus has any."""
+    ecg_ids = material.train[0]
+    everywhere = np.arange(len(ecg_ids)), np.full(len(ecg_ids), np.nan, np.float32)
+    wanted = [Cases(*everywhere, column) for column in truth.T]
+    subjects = learn_subjects(material.pairs)
+    asked = cases_of(material.pairs, subjects, ecg_ids)
+    features = measure_waveforms(material.waveforms, ecg_ids, leads, progress)
+    return fit_trees(features, [*wanted, *asked.values()], seed, progress), {
+        "preprocessing": material.waveforms.wanted.model_dump(mode="json"),
+        "measurements_version": MEASURED_VERSION,
+        "leads": list(leads),
+        "subjects": list(asked),
+        "names": subjects.names,
+        "forms": subjects.forms,
+    }
 
 
 def _simclr(
