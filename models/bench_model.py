@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ecglm.models.classes import class_scores
+from ecglm.models.comparing import MOST_ECGS
 from ecglm.models.ecglm import ECGLM, Answered, Asked
 from ecglm.models.fingerprint import fingerprint
 from ecglm.models.info import expand
@@ -101,6 +102,7 @@ class Reference:
         self.trained_on = trained_on(self.lm.about["trained_on"])
         self.reads_signals = not self.blank
         self._kept: OrderedDict[str, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+        self._said: dict[Asked, Answered] = {}
 
     def answer(self, batch: Sequence[Item], /) -> Iterator[Reply]:
         """One answer per item, each ECG encoded once."""
@@ -118,11 +120,21 @@ class Reference:
             )
             for item in chosen
         ]
-        for item, answered in zip(chosen, self.lm.answer_all(tokens, asked, self.threshold, self.blank), strict=True):
+        told = self._blank(asked) if self.blank else self.lm.answer_all(tokens, asked, self.threshold)
+        for item, answered in zip(chosen, told, strict=True):
             yield Reply(item.id, answered.text, answered.scores)
         for item in batch:
             if not item.options:
                 yield Reply(item.id, self._read(item, tokens, place).text, None)
+
+    def _blank(self, asked: Sequence[Asked]) -> list[Answered]:
+        """Answers without an ECG; the same question gets the same one, or ECGs would be ranked by rounding."""
+        plain = [replace(each, ecgs=tuple(range(len(each.ecgs)))) for each in asked]
+        new = [each for each in dict.fromkeys(plain) if each not in self._said]
+        encoder = self.lm.model.encoder
+        nothing = torch.zeros(MOST_ECGS, encoder.n_tokens, encoder.token_width)
+        self._said |= dict(zip(new, self.lm.answer_all(nothing, new, self.threshold, blank=True), strict=True))
+        return [self._said[each] for each in plain]
 
     def _read(self, item: Item, tokens: torch.Tensor, place: dict[str, int]) -> Answered:
         shown = tokens[[place[recording.ecg_id] for recording in item.recordings]]

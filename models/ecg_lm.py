@@ -365,11 +365,12 @@ class EcgLanguageModel(nn.Module):
         return told
 
     def _words(self, states: Tensor) -> Tensor:
-        """(n, width) → logits of yes, no and "not sure", (n, 3)."""
+        """(n, width) → logits of yes, no and "not sure", (n, 3); in float32, or one answer in a hundred is a tie."""
         head = cast(Any, self.language_model).get_output_embeddings()
         codec = self.codec
         words = head.weight[[codec.yes, codec.no, codec.no if codec.unsure is None else codec.unsure]]
-        return cast(Tensor, (states @ words.to(states.dtype).T).float())
+        with torch.autocast(states.device.type, enabled=False):
+            return states.float() @ words.float().T
 
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:

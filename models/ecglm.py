@@ -35,6 +35,8 @@ LONGEST_QUESTION = 512
 LONGEST_ANSWER = 256
 YES_NO = ("yes", "no")
 VERDICTS = ("yes", "no", "not sure")
+NONE = "none"
+"""The option that no other one holds."""
 ADAPTER = "lora_"
 UNSAVED = "not saved"
 _TOKENS_IN_A_PASS = 24_000
@@ -304,24 +306,39 @@ def _decided(asked: Asked, verdicts: torch.Tensor, threshold: float) -> Answered
         scores = verdicts[0, [VERDICTS.index(option) for option in asked.options]].softmax(-1).tolist()
         surest = max(range(len(scores)), key=scores.__getitem__)
         return Answered(asked.options[surest], scores[surest], tuple(scores))
-    logits = (verdicts[:, 0] - verdicts[:, 1]).double()
-    best = int(logits.argmax())
-    chosen = [best]
+    needed = math.log(threshold / (1 - threshold)) if asked.multiple else 0.0
+    logits = consistent(asked.options, (verdicts[:, 0] - verdicts[:, 1]).double(), needed)
+    chosen = [int(logits.argmax())]
     if asked.multiple:
-        logits = one_at_least(logits, threshold)
-        needed = math.log(threshold / (1 - threshold))
+        logits = one_at_least(logits, needed)
         chosen = [place for place, logit in enumerate(logits.tolist()) if logit > needed]
     scores = logits.sigmoid().tolist()
     text = ", ".join(asked.options[place] for place in chosen)
     return Answered(text, min(scores[place] for place in chosen), tuple(scores))
 
 
-def one_at_least(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+def consistent(options: Sequence[str], logits: torch.Tensor, needed: float = 0.0) -> torch.Tensor:
+    """Logits of options (n_options,), that of "none" set so that it is chosen where no other one is.
+
+    Judged by itself it may be chosen beside another, and such an answer says nothing.
+
+    Args:
+        options: the options.
+        logits: what is said of each.
+        needed: the logit above which an option is chosen.
+    """
+    others = [place for place, option in enumerate(options) if option != NONE]
+    if NONE not in options or not others:
+        return logits
+    told = (2 * needed - logits[others].max()).expand(len(options))
+    return torch.where(torch.tensor([option == NONE for option in options]), told, logits)
+
+
+def one_at_least(logits: torch.Tensor, needed: float = 0.0) -> torch.Tensor:
     """Logits of options (n_options,) of which one holds at least.
 
-    If none is likely enough, all are raised until the likeliest is, and no other that ties with it.
+    If none is above the logit needed, all are raised until the likeliest is, and no other that ties with it.
     """
-    needed = math.log(threshold / (1 - threshold))
     best = int(logits.argmax())
     if logits[best] > needed:
         return logits

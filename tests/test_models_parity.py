@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from small_models import small_encoder, small_model
 from torch import Tensor
 
 from ecglm.bench.task import read_tasks
 from ecglm.models.ecg_lm import OPEN_GATE
-from ecglm.models.ecglm import ECGLM, YES_NO, Asked
+from ecglm.models.ecglm import ECGLM, YES_NO, Asked, _decided
 from ecglm.models.encoder import EncoderConfig, Target, padded
 from ecglm.models.llama import Cache, Llama, LlamaSize
 from ecglm.models.packing import Branch, attention, pack
@@ -206,6 +210,37 @@ def test_what_an_ecg_token_says_reaches_the_answer_through_the_reader_alone(lm: 
     first, second = (float(found[0]) for found in model.yes_minus_no(prefix, [branches, branches]))
     model.reader.gate.data.fill_(OPEN_GATE)
     assert first == pytest.approx(second, abs=1e-6)
+
+
+@given(
+    st.lists(st.floats(-8, 8), min_size=1, max_size=5),
+    st.integers(0, 5),
+    st.booleans(),
+    st.sampled_from([0.3, 0.5, 0.9]),
+)
+def test_none_is_chosen_where_no_other_option_is_and_only_there(
+    logits: list[float], place: int, multiple: bool, threshold: float
+) -> None:
+    place = min(place, len(logits))
+    options = [f"option {number}" for number in range(len(logits))]
+    options.insert(place, "none")
+    told = torch.zeros(len(options), 3)
+    told[:, 0] = torch.tensor([*logits[:place], 7.0, *logits[place:]])
+    answered = _decided(Asked((0,), "Which?", tuple(options), multiple), told, threshold)
+    needed = math.log(threshold / (1 - threshold)) if multiple else 0.0
+    above = [option for option, logit in zip(options, told[:, 0].tolist(), strict=True) if logit > needed]
+    others = [option for option in above if option != "none"]
+    chosen = answered.text.split(", ")
+    assert chosen == (others if multiple and others else chosen[:1])
+    assert (chosen == ["none"]) == (not others) or math.isclose(max(logits), needed, abs_tol=1e-6)
+
+
+@torch.inference_mode()
+def test_verdicts_do_not_tie(lm: ECGLM) -> None:
+    tokens = tokens_of(lm, 64)
+    asked = [Asked((row,), question, YES_NO) for row in range(64) for question in QUESTIONS]
+    scores = [answered.scores for answered in lm.answer_all(tokens, asked)]
+    assert len(set(scores)) > 0.98 * len(scores), "bfloat16 has 256 numbers between 1 and 2"
 
 
 @torch.inference_mode()

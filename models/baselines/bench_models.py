@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecglm.models.baselines.subjects import NONE, Subjects
+from ecglm.models.baselines.subjects import Subjects
 from ecglm.models.baselines.training import ABOUT, WEIGHTS
 from ecglm.models.baselines.trees import TreeProbabilities, measure_leads
 from ecglm.models.bench_model import Item, Recording, Reply, prepared, trained_on
 from ecglm.models.checkpoint import load_into, own_tensors, read_tensors
 from ecglm.models.classes import class_scores
-from ecglm.models.ecglm import is_verdict, one_at_least
+from ecglm.models.ecglm import consistent, is_verdict, one_at_least
 from ecglm.models.encoder import Encoder, EncoderConfig, padded
 from ecglm.models.preprocessing import Preprocessing
 from ecglm.synth.errors import ModelError
@@ -138,13 +138,8 @@ def _decided(item: Item, found: NDArray[np.float64]) -> tuple[float, ...]:
     if is_verdict(item.options):
         told = {"yes": float(found[0]), "no": 1 - float(found[0])}
         return tuple(told.get(option, 0.0) for option in item.options)
-    others = [score for option, score in zip(item.options, found, strict=True) if option != NONE]
-    held = [
-        1 - max(others, default=0.0) if option == NONE else score
-        for option, score in zip(item.options, found.tolist(), strict=True)
-    ]
-    logits = torch.tensor(held, dtype=torch.float64).clamp(1e-6, 1 - 1e-6).logit()
-    return tuple(one_at_least(logits, 0.5).sigmoid().tolist()) if item.multiple else tuple(held)
+    logits = consistent(item.options, torch.from_numpy(found).clamp(1e-6, 1 - 1e-6).logit())
+    return tuple((one_at_least(logits) if item.multiple else logits).sigmoid().tolist())
 
 
 class SimClrProbe(Baseline):

@@ -16,12 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecglm.models.pairs import YES_NO, open_answers
+from ecglm.models.ecglm import NONE, YES_NO
+from ecglm.models.pairs import open_answers
 from ecglm.synth.ecgqa import attributes
 
 FAMILY = "ecgqa"
-NONE = "none"
-"""The option that none of the others holds."""
 
 
 @dataclass(frozen=True)
