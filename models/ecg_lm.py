@@ -370,7 +370,7 @@ class EcgLanguageModel(nn.Module):
         codec = self.codec
         words = head.weight[[codec.yes, codec.no, codec.no if codec.unsure is None else codec.unsure]]
         with torch.autocast(states.device.type, enabled=False):
-            return states.float() @ words.float().T
+            return cast(Tensor, states.float() @ words.float().T)
 
     @torch.inference_mode()
     def generate(self, prefix: Prefix, tokens: Sequence[int], most: int) -> tuple[list[int], float]:
