@@ -77,7 +77,8 @@ fingerprints of model, task and questions, and the seed.
 - `SimCLR` is the same backbone trained without labels (3,000 steps of 128 ECGs), and a logistic regression on
   its embedding with 1, 10 or 100 % of the labelled training ECGs.
 - `trees on measurements` tell statements, classes and what the questions of ECG-QA are about, a classifier for each;
-  those for fewer leads were trained on measurements of these leads.
+  those for fewer leads were trained on measurements of these leads. They are ahead of the reference model on
+  diagnostic statements and on ECG-QA's choose and query questions, and behind it on form, rhythm and fewer leads.
 - The model takes the measurements of `synth measure` in, and the questions of ECG-QA about ranges of intervals, made
   again, are answered from the same measurements: what it reaches there says that it reads them, not that they are right
   (docs/ecgqa.md compares them with ECG-QA's own). So every figure stands without these templates as well.

@@ -290,6 +290,6 @@ def print_plan(told: dict[str, Any]) -> None:
             f" {stage['step_s']:>8.2f} {stage['seconds'] / 60:>8.1f} {stage['training_gib']:>6.2f}"
         )
     print(
-        f"about {told['seconds'] / 60:.0f} minutes and {told['memory_gib']:.1f} GiB on {told['device']},"
-        f" {told['threads']} threads; reading and validation come on top"
+        f"about {told['seconds'] / 60:.0f} minutes on {told['device']}, {told['threads']} threads, and"
+        f" {told['memory_gib']:.1f} GiB of tensors; libraries, reading pairs and waveforms, and validation come on top"
     )
