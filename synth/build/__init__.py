@@ -19,6 +19,7 @@ from ecglm.synth.build.blocks import (
     block_done,
     block_ranges,
     prepare_block,
+    write_across_blocks,
     write_arrow,
 )
 from ecglm.synth.build.config import BuildConfig, read_config
@@ -50,7 +51,7 @@ from ecglm.synth.build.workers import workers
 from ecglm.synth.card import write_card
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
 from ecglm.synth.errors import SourceError
-from ecglm.synth.facts import KNOWLEDGE_VIEWS
+from ecglm.synth.facts import ACROSS_BLOCKS, KNOWLEDGE_VIEWS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms
@@ -166,11 +167,13 @@ def _build_locked(
         with _timed(timings, "measure and join"):
             tasks = [(job, *each) for each in ranges if block_done(work, each[0]) is None]
             run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))
-            blocks = Blocks(work, len(ranges))
-            if not sum(note["n_ecgs"] for note in blocks.notes):
-                raise SourceError(f"{root}: no ECG has a usable waveform; see the messages above or run with --limit 5")
-            comparisons_digest, n_comparisons = blocks.write_comparisons()
-            compared_digest, n_compared = blocks.write_compared()
+    blocks = Blocks(work, len(ranges))
+    if not sum(note["n_ecgs"] for note in blocks.notes):
+        raise SourceError(f"{root}: no ECG has a usable waveform; see the messages above or run with --limit 5")
+    with workers(config.workers, forget) as run:  # new ones, without what measuring left in their memory
+        with _timed(timings, "measure and join"):
+            across = [(blocks, name) for name in ACROSS_BLOCKS]
+            joined = dict(zip(ACROSS_BLOCKS, run(write_across_blocks, across, lambda done: None), strict=True))
             knowledge = {
                 name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
                 for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
@@ -181,15 +184,15 @@ def _build_locked(
             )
         with _timed(timings, "tables"):
             write_tables(stage, blocks, source_files, guidelines)
+            pa.default_memory_pool().release_unused()
         digests = {
             **blocks.digests(),
             **knowledge,
-            "comparisons": comparisons_digest,
-            "ecgqa_compared": compared_digest,
+            **{name: digest for name, (digest, _) in joined.items()},
             "register": register,
         }
-        compared = {"comparisons": n_comparisons, "ecgqa_compared": n_compared}
-        available = {name for name, rows in {**blocks.rows(), **compared}.items() if rows}
+        rows = {**blocks.rows(), **{name: n_rows for name, (_, n_rows) in joined.items()}}
+        available = {name for name, n_rows in rows.items() if n_rows}
         available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
         skipped = {
             t.id: f"needs {', '.join(sorted(set(t.header.needs) - available))}"

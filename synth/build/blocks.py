@@ -195,27 +195,32 @@ class Blocks:
         """A hash of every waveform read."""
         return _joined(note["signals"] for note in self.notes)
 
-    def write_comparisons(self) -> tuple[str, int]:
-        """Compares consecutive ECGs of a patient across blocks; hash and rows of the view, left in the first block."""
-        linked: set[str] = set()
-        for facts in self.parts("facts"):
-            later = facts.filter(pc.is_valid(facts["previous_ecg_id"]))
-            linked.update(later["ecg_id"].to_pylist(), later["previous_ecg_id"].to_pylist())
-        wanted = pa.array(sorted(linked), pa.string())
-        chosen = [facts.filter(pc.is_in(facts["ecg_id"], value_set=wanted)) for facts in self.parts("facts")]
-        return self._write_view("comparisons", derive_comparisons(pa.concat_tables(chosen)))
 
-    def write_compared(self) -> tuple[str, int]:
-        """Pairs ECGs as ECG-QA does, across blocks; hash and rows of the view, left in the block of the second ECG."""
-        return self._write_view("ecgqa_compared", derive_compared(pa.concat_tables(self.parts("ecgqa"))))
+def write_across_blocks(blocks: Blocks, name: str) -> tuple[str, int]:
+    """Derives a view that looks at ECGs of several blocks, of `ACROSS_BLOCKS`, and leaves each block its rows.
 
-    def _write_view(self, name: str, view: pa.Table) -> tuple[str, int]:
-        digest = ""
-        for number in self.numbers:
-            ids = read_arrow(block_folder(self.work, number) / "ecgs.arrow")["ecg_id"].combine_chunks()
-            part = view.filter(pc.is_in(view["ecg_id"], value_set=ids))
-            digest = _joined([digest, write_arrow(block_folder(self.work, number) / f"{name}.arrow", part)])
-        return digest, view.num_rows
+    Returns:
+        hash and rows of the view.
+    """
+    view = _comparisons(blocks) if name == "comparisons" else derive_compared(pa.concat_tables(blocks.parts("ecgqa")))
+    digest = ""
+    for number in blocks.numbers:
+        ids = read_arrow(block_folder(blocks.work, number) / "ecgs.arrow")["ecg_id"].combine_chunks()
+        part = view.filter(pc.is_in(view["ecg_id"], value_set=ids))
+        digest = _joined([digest, write_arrow(block_folder(blocks.work, number) / f"{name}.arrow", part)])
+    return digest, view.num_rows
+
+
+def _comparisons(blocks: Blocks) -> pa.Table:
+    """Consecutive ECGs of a patient compared, each with its facts."""
+    linked: set[str] = set()
+    for facts in blocks.parts("facts"):
+        later = facts.filter(pc.is_valid(facts["previous_ecg_id"]))
+        linked.update(later["ecg_id"].to_pylist(), later["previous_ecg_id"].to_pylist())
+    wanted = pa.array(sorted(linked), pa.string())
+    return derive_comparisons(
+        pa.concat_tables(facts.filter(pc.is_in(facts["ecg_id"], value_set=wanted)) for facts in blocks.parts("facts"))
+    )
 
 
 def _joined(hashes: Any) -> str:
