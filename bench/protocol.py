@@ -53,9 +53,9 @@ class Recording:
 
         record = None
         if self.store is not None:
-            from ecglm.synth.signal_store import stored_record
+            from ecglm.synth.signal_store import stored_records
 
-            record = stored_record(self.store, self.ecg_id)
+            (record,) = stored_records(self.store, [self.ecg_id])
         if record is None:
             record = read_record(self.root, self.signal_path, leads=self.leads, sampling_hz=self.sampling_hz)
         return record.millivolts()

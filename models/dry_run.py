@@ -20,10 +20,11 @@ from ecglm.models.ecg_lm import PREFIX_TOKENS, EcgLanguageModel, Projector, Read
 from ecglm.models.encoder import Encoder, Target
 from ecglm.models.language_models import laid_out
 from ecglm.models.loop import Optimisation
+from ecglm.models.measured import ANGLES
 from ecglm.models.packing import Branch, pack
 from ecglm.models.stages.conversation import ConversationConfig, Trained
 from ecglm.models.stages.measured_only import MeasuredOnly
-from ecglm.models.targets import ANGLES, AXES, EXTRA_BEATS, GLOBAL_VALUES, LEAD_VALUES, STAGES
+from ecglm.models.targets import AXES, EXTRA_BEATS, GLOBAL_VALUES, LEAD_VALUES, STAGES
 from ecglm.models.text import Codec, Markers, train_tokenizer
 from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.measure import MEASURED_COLUMNS

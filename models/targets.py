@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ecglm.models.encoder import Target
+from ecglm.models.measured import ANGLES
 from ecglm.synth.schema import LEAD_UNKNOWN, LEADS, NOISE_COLUMNS
 
 GLOBAL_VALUES = (
@@ -25,7 +26,6 @@ GLOBAL_VALUES = (
     "QT_Int_Global",
     "QT_IntBazett_Global",
 )
-ANGLES = ("P_AxisFront_Global", "QRS_AxisFront_Global", "T_AxisFront_Global")
 LEAD_VALUES = ("P_Amp", "Q_Amp", "R_Amp", "S_Amp", "ST_Amp", "T_Amp")
 EXTRA_BEATS = {
     "ventricular": re.compile(r"(?<!S)VES"),

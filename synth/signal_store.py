@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
@@ -138,10 +139,6 @@ class SignalStore:
     def _places(self) -> dict[str, int]:
         return {ecg_id: place for place, ecg_id in enumerate(self.ecg_ids)}
 
-    @cached_property
-    def _columns(self) -> dict[str, list[Any]]:
-        return {name: self.table[name].to_pylist() for name in SIGNALS.names}
-
     def holds(self, ecg_id: str) -> bool:
         """Whether an ECG is in the store."""
         return ecg_id in self._places
@@ -152,29 +149,32 @@ class SignalStore:
             self._arrays[file] = np.load(self.root / file, mmap_mode="r", allow_pickle=False)
         return self._arrays[file]
 
-    def record(self, ecg_id: str) -> Record:
-        """One ECG as stored.
+    def records(self, ecg_ids: Sequence[str]) -> list[Record]:
+        """ECGs as stored.
 
         Raises:
             SourceError: no such ECG, or its samples were changed since they were stored.
         """
-        place = self._places.get(ecg_id)
-        if place is None:
-            raise SourceError(f"{self.root}: no ECG {ecg_id!r}; it holds {len(self._places)} others")
-        columns = self._columns
-        signal = self.array(columns["file"][place])[columns["row"][place]]
-        if xxhash.xxh3_128_hexdigest(signal.tobytes()) != columns["checksum"][place]:
+        for ecg_id in ecg_ids:
+            if ecg_id not in self._places:
+                raise SourceError(f"{self.root}: no ECG {ecg_id!r}; it holds {len(self._places)} others")
+        rows = self.table.take([self._places[ecg_id] for ecg_id in ecg_ids]).to_pylist()
+        return [self._record(row) for row in rows]
+
+    def _record(self, row: Mapping[str, Any]) -> Record:
+        signal = self.array(row["file"])[row["row"]]
+        if xxhash.xxh3_128_hexdigest(signal.tobytes()) != row["checksum"]:
             raise SourceError(
-                f"{self.root / columns['file'][place]}: the samples of {ecg_id} were changed or damaged; make the store"
+                f"{self.root / row['file']}: the samples of {row['ecg_id']} were changed or damaged; make the store"
                 " again with `synth signals`"
             )
         return Record(
             signal=signal,
-            gains=np.array(columns["gains"][place]),
-            baselines=np.array(columns["baselines"][place], dtype=np.int32),
-            leads=tuple(columns["leads"][place]),
-            sampling_hz=float(columns["sampling_hz"][place]),
-            digest=columns["digest"][place],
+            gains=np.array(row["gains"]),
+            baselines=np.array(row["baselines"], dtype=np.int32),
+            leads=tuple(row["leads"]),
+            sampling_hz=float(row["sampling_hz"]),
+            digest=row["digest"],
         )
 
     def read(self, ecg_ids: Sequence[str]) -> list[NDArray[np.float32]]:
@@ -183,24 +183,21 @@ class SignalStore:
         Raises:
             SourceError: no such ECG, or its samples were changed since they were stored.
         """
-        return [self.record(ecg_id).millivolts() for ecg_id in ecg_ids]
+        return [record.millivolts() for record in self.records(ecg_ids)]
 
     def groups(self) -> Iterator[Group]:
         """All ECGs, array by array."""
-        columns = self._columns
-        places: dict[str, list[int]] = {}
-        for place, file in enumerate(columns["file"]):
-            places.setdefault(file, []).append(place)
-        for file in sorted(places):
-            chosen = places[file]
+        files = self.table["file"].to_pylist()
+        for file in sorted(set(files)):
+            members = self.table.filter(pc.equal(self.table["file"], file))
             yield Group(
-                leads=tuple(columns["leads"][chosen[0]]),
-                sampling_hz=columns["sampling_hz"][chosen[0]],
-                ecg_ids=tuple(columns["ecg_id"][place] for place in chosen),
-                rows=np.array([columns["row"][place] for place in chosen], dtype=np.intp),
+                leads=tuple(members["leads"][0].as_py()),
+                sampling_hz=members["sampling_hz"][0].as_py(),
+                ecg_ids=tuple(members["ecg_id"].to_pylist()),
+                rows=members["row"].to_numpy().astype(np.intp),
                 signal=self.array(file),
-                gains=np.array([columns["gains"][place] for place in chosen]),
-                baselines=np.array([columns["baselines"][place] for place in chosen], dtype=np.int32),
+                gains=np.array(members["gains"].to_pylist()),
+                baselines=np.array(members["baselines"].to_pylist(), dtype=np.int32),
             )
 
     def damaged(self) -> list[str]:
@@ -209,7 +206,7 @@ class SignalStore:
 
     def _is_whole(self, ecg_id: str) -> bool:
         try:
-            self.record(ecg_id)
+            self.records([ecg_id])
         except SourceError:
             return False
         return True
@@ -221,8 +218,8 @@ def _opened(root: Path, made_ns: int) -> SignalStore:
     return SignalStore.open(root)
 
 
-def stored_record(root: Path, ecg_id: str) -> Record | None:
-    """One ECG of the store in a folder, which is opened once by each process; None if the store does not hold it.
+def stored_records(root: Path, ecg_ids: Sequence[str]) -> list[Record | None]:
+    """ECGs of the store in a folder, which is opened once by each process; None for one that it does not hold.
 
     Raises:
         SourceError: no store, or its samples were changed since they were stored.
@@ -232,7 +229,8 @@ def stored_record(root: Path, ecg_id: str) -> Record | None:
     except OSError:
         made_ns = 0  # opening it says what is missing
     store = _opened(root, made_ns)
-    return store.record(ecg_id) if store.holds(ecg_id) else None
+    found = iter(store.records([ecg_id for ecg_id in ecg_ids if store.holds(ecg_id)]))
+    return [next(found) if store.holds(ecg_id) else None for ecg_id in ecg_ids]
 
 
 @dataclass(frozen=True)
@@ -248,8 +246,8 @@ class StoredWaveforms:
         """As `ecglm.synth.measure.ecgs.Waveforms` says."""
         records: list[Record | None] = []
         problems: list[Problem] = []
-        for place, (ecg_id, path) in enumerate(zip(ecg_ids, signal_paths, strict=True)):
-            record = stored_record(self.store, ecg_id)
+        stored = stored_records(self.store, ecg_ids)
+        for place, (record, ecg_id, path) in enumerate(zip(stored, ecg_ids, signal_paths, strict=True)):
             if record is not None:
                 records.append(record)
                 continue

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from ecglm.models.evaluation import macro_auc
 from ecglm.models.waveforms import Waveforms, open_store, open_waveform_source
 from ecglm.synth.build import BuildConfig, build
 from ecglm.synth.errors import ModelError
+
+TEMPLATES = Path(str(resources.files("ecglm.templates")))
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +271,12 @@ def test_what_a_question_is_about_is_told_from_its_words() -> None:
 
 
 def test_trees_answer_what_ecgqa_asks(simulated_bench: Path, tmp_path: Path) -> None:
-    folder, corpus = simulated_bench / "ecgs", tmp_path / "corpus"
-    build(BuildConfig(ptbxl=folder, families=("ecgqa",), workers=1, out=corpus))
+    folder, corpus, templates = simulated_bench / "ecgs", tmp_path / "corpus", tmp_path / "templates"
+    shutil.copytree(TEMPLATES / "vocabularies", templates / "vocabularies")
+    (templates / "ecgqa").mkdir()
+    for path in (TEMPLATES / "ecgqa").glob("ecgqa-2[012]-*.jinja"):
+        shutil.copy(path, templates / "ecgqa")
+    build(BuildConfig(ptbxl=folder, families=("ecgqa",), templates=templates, workers=1, out=corpus))
     train_baseline("trees", corpus, folder, tmp_path / "all", lambda *_: None, print)
     trees = Trees(str(tmp_path / "all"))
     held_out = pl.scan_parquet(corpus / "pairs" / "*" / "*.parquet").filter(pl.col("split") != "train")

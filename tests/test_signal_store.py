@@ -64,7 +64,7 @@ def test_every_waveform_is_the_one_of_its_record(folder: Path, stored: Path) -> 
         number = int(ecg_id.removeprefix("simulated:"))
         record = read_record(folder, f"records100/00000/{number:05d}_lr")
         np.testing.assert_array_equal(found, record.millivolts())
-        again = opened.record(ecg_id)
+        (again,) = opened.records([ecg_id])
         assert (again.leads, again.sampling_hz, again.digest) == (record.leads, record.sampling_hz, record.digest)
     assert opened.damaged() == []
     assert opened.table.schema == SIGNALS

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ecglm.models.comparing import in_units, quantities
 from ecglm.models.encoder import EncoderConfig
+from ecglm.models.measured import ANGLES
 from ecglm.models.packing import Branch
 from ecglm.models.pairs import said
-from ecglm.models.targets import ANGLES, is_class
+from ecglm.models.targets import is_class
 from ecglm.models.text import Codec
 from ecglm.models.withheld import UNNAMED, unmentioned
 from ecglm.models.wording import STATEMENT_QUESTION, token_phrases

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -202,25 +203,41 @@ def write_across_blocks(blocks: Blocks, name: str) -> tuple[str, int]:
     Returns:
         hash and rows of the view.
     """
-    view = _comparisons(blocks) if name == "comparisons" else derive_compared(pa.concat_tables(blocks.parts("ecgqa")))
-    digest = ""
-    for number in blocks.numbers:
-        ids = read_arrow(block_folder(blocks.work, number) / "ecgs.arrow")["ecg_id"].combine_chunks()
-        part = view.filter(pc.is_in(view["ecg_id"], value_set=ids))
+    digest, n_rows = "", 0
+    for number, part in zip(blocks.numbers, _views_across(blocks, name), strict=True):
         digest = _joined([digest, write_arrow(block_folder(blocks.work, number) / f"{name}.arrow", part)])
-    return digest, view.num_rows
+        n_rows += part.num_rows
+    return digest, n_rows
 
 
-def _comparisons(blocks: Blocks) -> pa.Table:
-    """Consecutive ECGs of a patient compared, each with its facts."""
-    linked: set[str] = set()
+def _views_across(blocks: Blocks, name: str) -> Iterator[pa.Table]:
+    """A view's rows of each block, in their order."""
+    if name == "comparisons":
+        yield from _comparisons(list(blocks.parts("facts")))
+        return
+    compared = derive_compared(pa.concat_tables(blocks.parts("ecgqa")))
     for facts in blocks.parts("facts"):
-        later = facts.filter(pc.is_valid(facts["previous_ecg_id"]))
-        linked.update(later["ecg_id"].to_pylist(), later["previous_ecg_id"].to_pylist())
-    wanted = pa.array(sorted(linked), pa.string())
-    return derive_comparisons(
-        pa.concat_tables(facts.filter(pc.is_in(facts["ecg_id"], value_set=wanted)) for facts in blocks.parts("facts"))
-    )
+        yield _rows_of(compared, facts)
+
+
+def _comparisons(blocks: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    """For each block its ECGs beside the same patient's ECG before, which may be in any block, each with its facts.
+
+    Args:
+        blocks: `facts` of every block; of each only rows that are compared are looked at.
+    """
+    ids = pa.concat_arrays([facts["ecg_id"].combine_chunks() for facts in blocks])
+    ends = np.cumsum([facts.num_rows for facts in blocks])
+    for facts in blocks:
+        later = facts.filter(pc.is_valid(facts["previous_ecg_id"])).select(["ecg_id", "previous_ecg_id"])
+        wanted = pa.chunked_array([*later["ecg_id"].chunks, *later["previous_ecg_id"].chunks], pa.string())
+        rows = np.unique(pc.index_in(wanted, value_set=ids).drop_null().to_numpy())
+        of_block = np.searchsorted(ends, rows, side="right")
+        chosen = [
+            blocks[number].take(pa.array(rows[of_block == number] - (ends[number] - blocks[number].num_rows)))
+            for number in np.unique(of_block).tolist()
+        ]
+        yield _rows_of(derive_comparisons(pa.concat_tables(chosen or [facts[:0]])), facts)
 
 
 def _joined(hashes: Any) -> str:
