@@ -31,6 +31,8 @@ from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
 BLOCK_ECGS = 1536
+_COMPARED_AT_ONCE = 5
+"""Blocks whose ECGs are compared with earlier ones in one query."""
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
 MEASURED = "measured"
@@ -228,16 +230,19 @@ def _comparisons(blocks: Sequence[pa.Table]) -> Iterator[pa.Table]:
     """
     ids = pa.concat_arrays([facts["ecg_id"].combine_chunks() for facts in blocks])
     ends = np.cumsum([facts.num_rows for facts in blocks])
-    for facts in blocks:
-        later = facts.filter(pc.is_valid(facts["previous_ecg_id"])).select(["ecg_id", "previous_ecg_id"])
-        wanted = pa.chunked_array([*later["ecg_id"].chunks, *later["previous_ecg_id"].chunks], pa.string())
+    for first in range(0, len(blocks), _COMPARED_AT_ONCE):
+        group = blocks[first : first + _COMPARED_AT_ONCE]
+        pairs = pa.concat_tables(facts.select(["ecg_id", "previous_ecg_id"]) for facts in group)
+        pairs = pairs.filter(pc.is_valid(pairs["previous_ecg_id"]))
+        wanted = pa.chunked_array([*pairs["ecg_id"].chunks, *pairs["previous_ecg_id"].chunks], pa.string())
         rows = np.unique(pc.index_in(wanted, value_set=ids).drop_null().to_numpy())
         of_block = np.searchsorted(ends, rows, side="right")
         chosen = [
             blocks[number].take(pa.array(rows[of_block == number] - (ends[number] - blocks[number].num_rows)))
             for number in np.unique(of_block).tolist()
         ]
-        yield _rows_of(derive_comparisons(pa.concat_tables(chosen or [facts[:0]])), facts)
+        compared = derive_comparisons(pa.concat_tables(chosen or [group[0][:0]]))
+        yield from (_rows_of(compared, facts) for facts in group)
 
 
 def _joined(hashes: Any) -> str:

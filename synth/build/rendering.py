@@ -8,9 +8,9 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,16 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _render_key(template: Template, digests: dict[str, str], source: str) -> str:
     """A hash of everything a template's files depend on: itself, and the views its SQL names."""
-    words = set(_WORD.findall(template.header.sql))
-    if "doubts" in words:
-        words |= {"labels", "gate"}
-    used = [f"{name}={digests[name]}" for name in (*ECG_VIEWS, *KNOWLEDGE_VIEWS) if name in words]
+    names = _views_named(template)
+    used = [f"{name}={digests[name]}" for name in (*ECG_VIEWS, *KNOWLEDGE_VIEWS) if name in names]
     parts = (template.hash, ENGINE_VERSION, SCHEMA_VERSION, source, digests["register"], *used)
     return xxhash.xxh3_128_hexdigest("\x1f".join(parts).encode())
+
+
+def _views_named(template: Template) -> set[str]:
+    """Views that a template's SQL reads, and some words that are none."""
+    words = {word.lower() for word in _WORD.findall(template.header.sql)}
+    return words | {"labels", "gate"} if "doubts" in words else words
 
 
 def _template_done(work: Path, template_id: str) -> dict[str, Any] | None:
@@ -127,40 +131,53 @@ def _reuse(work: Path, out: Path, entry: dict[str, Any]) -> dict[str, Any]:
     return entry | {"reused": True}
 
 
-class _Group:
-    """The views of some blocks, memory-mapped and connected."""
+class _Views:
+    """What templates select from, in one connection: the views of some blocks at a time, memory-mapped."""
 
-    def __init__(self, work: Path, blocks: range, left_out: frozenset[str]) -> None:
-        self._mapped: list[mmap.mmap] = []
+    def __init__(self, work: Path, left_out: frozenset[str]) -> None:
+        self._work, self._left_out = work, left_out
+        self._views: dict[tuple[range, str], pa.Table] = {}
+        self._mapped: dict[range, list[mmap.mmap]] = {}
         knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
-        views = {
-            name: pa.concat_tables(self._read(block_folder(work, number) / f"{name}.arrow") for number in blocks)
-            for name in ECG_VIEWS
-        }
-        views = {name: view.select([c for c in view.column_names if c not in left_out]) for name, view in views.items()}
-        self.connection = LockedConnection({**views, **knowledge}, setup=[PLAN_FAST, DOUBTS], memory_limit="512MB")
+        empty = {name: read_arrow(block_folder(work, 0) / f"{name}.arrow")[:0] for name in ECG_VIEWS}
+        self._connection = LockedConnection({**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS], memory_limit="512MB")
 
-    def _read(self, path: Path) -> pa.Table:
+    def of(self, blocks: range, names: Collection[str]) -> LockedConnection:
+        """The connection, in which these views are those of some blocks."""
+        for name in ECG_VIEWS:
+            if name in names:
+                self._connection.register(name, self._view(blocks, name))
+        return self._connection
+
+    def _view(self, blocks: range, name: str) -> pa.Table:
+        if (blocks, name) not in self._views:
+            view = pa.concat_tables(self._read(blocks, block_folder(self._work, n) / f"{name}.arrow") for n in blocks)
+            kept = [column for column in view.column_names if column not in self._left_out]
+            self._views[blocks, name] = view.select(kept)
+        return self._views[blocks, name]
+
+    def _read(self, blocks: range, path: Path) -> pa.Table:
         with path.open("rb") as file:
-            self._mapped.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return pa.ipc.open_file(pa.BufferReader(self._mapped[-1])).read_all()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._mapped.setdefault(blocks, []).append(mapped)
+        return pa.ipc.open_file(pa.BufferReader(mapped)).read_all()
 
-    def leave(self) -> None:
+    def leave(self, blocks: range) -> None:
         """Gives back the memory of what was read; it comes from the files again when it is read again."""
-        for mapped in self._mapped:
+        for mapped in self._mapped.get(blocks, ()):
             mapped.madvise(mmap.MADV_DONTNEED)
         pa.default_memory_pool().release_unused()
 
 
-@lru_cache(maxsize=64)
-def _group(work: Path, blocks: range, left_out: frozenset[str]) -> _Group:
+@cache
+def _views(work: Path, left_out: frozenset[str]) -> _Views:
     """Kept open for the next template this process renders."""
-    return _Group(work, blocks, left_out)
+    return _Views(work, left_out)
 
 
 def forget() -> None:
     """Closes what a process keeps open from one task to the next."""
-    for kept in (_group, _register, guidelines_of_worker):
+    for kept in (_views, _register, guidelines_of_worker):
         kept.cache_clear()
 
 
@@ -178,21 +195,21 @@ def render_template(job: RenderJob) -> dict[str, Any]:
     groups = [blocks[start : start + _GROUP_BLOCKS] for start in range(0, len(blocks), _GROUP_BLOCKS)]
     (work / "rejected").mkdir(exist_ok=True)
     rejected_path = work / "rejected" / f"{template.id}.parquet"
+    views, names = _views(work, job.left_out), _views_named(template)
     counts = {"n_rows": 0, "n_pairs": 0, "n_rejected": 0, "n_capped": 0}
     fingerprint = 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(_PairWriter(work / "stage", template.id))
         rejected = stack.enter_context(ParquetFile(rejected_path, REJECTED))
         for group in groups:
-            views = _group(work, group, job.left_out)
-            for part in render_block(template, views.connection, register, job.source):
+            for part in render_block(template, views.of(group, names), register, job.source):
                 writer.write(part.pairs)
                 rejected.write(part.rejected)
                 counts["n_pairs"] += part.pairs.num_rows
                 counts["n_rejected"] += part.rejected.num_rows
                 counts["n_capped"] += part.n_capped
                 fingerprint += part.fingerprint
-            views.leave()
+            views.leave(group)
     counts["n_rows"] = counts["n_pairs"] + counts["n_rejected"] + counts["n_capped"]
     note = {
         "template_id": template.id,
