@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,9 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
-from ecglm.synth.build import BuildConfig, build, plan, read_config
+from ecglm.synth.build import BuildConfig, blocks, build, plan, read_config, rendering
 from ecglm.synth.corpus import BUILD_LOG, Corpus
 from ecglm.synth.errors import CorpusError, DefinitionError
 from ecglm.synth.schema import DEFAULT_FAMILIES, SPLIT_OF_FOLD
@@ -48,6 +50,30 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_and_two_workers_write_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     build(config(tmp_path / "corpus", workers=2))
     assert bytes_of(tmp_path / "corpus") == bytes_of(reference)
+
+
+def test_a_corpus_does_not_depend_on_how_its_ecgs_are_cut_into_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    families = ("comparison", "verify", "axis")
+    whole = build(config(tmp_path / "whole", families=families))
+    ranges = blocks.block_ranges
+    monkeypatch.setattr("ecglm.synth.build.block_ranges", lambda n: ranges(n, 7))
+    monkeypatch.setattr(rendering, "_GROUP_BLOCKS", 2)
+    monkeypatch.setattr(blocks, "_COMPARED_AT_ONCE", 2)
+    cut = build(config(tmp_path / "cut", families=families))
+    assert cut.content_fingerprint == whole.content_fingerprint
+    compared = Corpus.open(cut.out).table("pairs").to_table(filter=pc.field("family") == "comparison")
+    assert compared.num_rows > 20
+
+
+def test_views_are_found_in_sql_whatever_its_case(tmp_path: Path) -> None:
+    templates = copied_templates(tmp_path / "templates")
+    plain = build(config(tmp_path / "plain", templates=templates, families=("axis",)))
+    for path in (templates / "axis").glob("*.jinja"):
+        path.write_text(re.sub(r"\b(FROM|JOIN) (facts|doubts|labels)\b", lambda m: m[0].upper(), path.read_text()))
+    shouted = build(config(tmp_path / "shouted", templates=templates, families=("axis",)))
+    assert shouted.pairs == plain.pairs > 0
 
 
 def test_the_manifest_knows_every_file_and_its_hash(reference: Path) -> None:
