@@ -36,7 +36,8 @@ Zero-shot: `models/configs/unseen.yaml` withholds four diagnostic, four form and
 training text has a name, synonym or code of theirs, and no ECG that has one of them is trained on. They are asked about
 by what defines them. Beside it, not comparable in statements or data: MERL zero-shot (pre-trained on MIMIC-IV-ECG,
 doi:10.48550/arXiv.2403.06659) sub .757, super .742, form .659, rhythm .785. A figure whose interval does not lie above
-.5, as question only does not, is no transfer.
+.5, as question only does not, is no transfer; the most frequent answer is .5 as well, and trees, which learn a
+statement from its labels, cannot be asked.
 """
 SHARES = ("0.01", "0.1", "1")
 TYPES = ("single-verify", "single-choose", "single-query")
