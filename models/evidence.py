@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ecglm.models.recording import Patient, Recording
+from ecglm.models.wording import names_pattern
 from ecglm.synth.criteria import format_quantity
 from ecglm.synth.errors import SignalError
 from ecglm.synth.facts import decide_ecgs, merge_measurements
@@ -227,12 +228,7 @@ def _names() -> tuple[tuple[re.Pattern[str], dict[str, str]], tuple[re.Pattern[s
                 letters.setdefault(name, code)
             else:
                 words.setdefault(name.lower(), code)
-    return (_pattern(words, re.IGNORECASE), words), (_pattern(letters, re.NOFLAG), letters)
-
-
-def _pattern(names: Collection[str], flags: re.RegexFlag) -> re.Pattern[str]:
-    ordered = sorted(names, key=lambda name: (-len(name), name))
-    return re.compile(r"(?<!\w)(?:" + "|".join(re.escape(name) for name in ordered) + r")(?!\w)", flags)
+    return (names_pattern(words, flags=re.IGNORECASE), words), (names_pattern(letters), letters)
 
 
 def plain(statement: StatementEvidence) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,21 +86,6 @@ class Waveforms:
             rows = measure_batch(*self.batch(some), self.wanted.leads, self.wanted.sampling_hz)
             self._measured |= dict(zip(some, rows, strict=True))
         return torch.stack([self._measured[ecg_id] for ecg_id in ecg_ids])
-
-    def stored(self, ecg_ids: Sequence[str]) -> Iterator[tuple[list[int], NDArray[np.float32], tuple[str, ...], int]]:
-        """The recordings as they are, those of one shape together.
-
-        Yields:
-            Their places in `ecg_ids`; (n, n_samples, n_leads) in mV, NaN where a sample is missing; leads; samples per
-            second.
-        """
-        for number, members in self._by_group(ecg_ids).items():
-            group = self._groups[number]
-            places = [place for _, place in members]
-            signal = group.signal[group.rows[places]]
-            millivolts = ((signal - group.baselines[places][:, None]) / group.gains[places][:, None]).astype(np.float32)
-            millivolts[signal == INVALID_16] = np.nan
-            yield [row for row, _ in members], millivolts, group.leads, group.sampling_hz
 
     def _by_group(self, ecg_ids: Sequence[str]) -> dict[int, list[tuple[int, int]]]:
         """Group → (place in `ecg_ids`, place in the group) of its ECGs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from ecglm.models.comparing import quantities
@@ -63,6 +63,13 @@ def quantity_words(encoder: EncoderConfig) -> list[str]:
     return [dictionary[each.name].words for each in quantities(encoder)]
 
 
+def names_pattern(names: Collection[str], plural: bool = False, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+    """Finds any of these names as whole words, the longest first; group 1 is the name without a plural's ending."""
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    ending = "(?:s|es)?" if plural else ""
+    return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))}){ending}(?!\w)", flags)
+
+
 class TokenNames:
     """Finds the ECG tokens that a text names: statements, classes, measurements, leads, in any of their names."""
 
@@ -72,9 +79,8 @@ class TokenNames:
         for name, token in _names(encoder):
             if token in place:
                 names.setdefault(re.sub(r"^(?:an?|the) ", "", name.lower()), place[token])
-        ordered = sorted(names, key=lambda name: (-len(name), name))
         self._places = names
-        self._pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, ordered)) + r")(?:s|es)?(?!\w)")
+        self._pattern = names_pattern(names, plural=True)
         self.found = lru_cache(100_000)(self._found)
 
     def _found(self, text: str) -> tuple[int, ...]:

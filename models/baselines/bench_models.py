@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from ecglm.models.baselines.subjects import Subjects
 from ecglm.models.baselines.training import ABOUT, WEIGHTS
-from ecglm.models.baselines.trees import TreeProbabilities, measure_leads
+from ecglm.models.baselines.trees import TreeProbabilities
 from ecglm.models.bench_model import Item, Recording, Reply, prepared, trained_on
 from ecglm.models.checkpoint import load_into, own_tensors, read_tensors
 from ecglm.models.classes import class_scores
 from ecglm.models.ecglm import consistent, is_verdict, one_at_least
 from ecglm.models.encoder import Encoder, EncoderConfig, padded
+from ecglm.models.measured import measure_batch
 from ecglm.models.preprocessing import Preprocessing
 from ecglm.synth.errors import ModelError
 from ecglm.synth.measure import MEASURED_VERSION
@@ -128,7 +129,8 @@ class Trees(Baseline):
         new = list({each.ecg_id: each for each in recordings if each.ecg_id not in self._measured}.values())
         for start in range(0, len(new), _AT_ONCE):
             some = new[start : start + _AT_ONCE]
-            rows = measure_leads(*self.prepared(some, self.leads), self.preprocessing, self.leads)
+            wanted = self.preprocessing
+            rows = measure_batch(*self.prepared(some, self.leads), wanted.leads, wanted.sampling_hz).numpy()
             self._measured |= {each.ecg_id: row for each, row in zip(some, rows, strict=True)}
         return np.column_stack([np.stack([self._measured[each.ecg_id] for each in recordings]), forms])
 

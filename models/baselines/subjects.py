@@ -7,7 +7,6 @@ or one of its options, is about the names in it, its subject; "Does lead I show 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from ecglm.models.ecglm import NONE, YES_NO
 from ecglm.models.pairs import open_answers
+from ecglm.models.wording import names_pattern
 from ecglm.synth.ecgqa import attributes
 
 FAMILY = "ecgqa"
@@ -49,8 +49,7 @@ class Subjects:
 
     def __init__(self, names: Collection[str], forms: Mapping[str, int]) -> None:
         self.names, self.forms = sorted(names), dict(forms)
-        longest_first = sorted(self.names, key=lambda name: (-len(name), name))
-        self._pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+        self._pattern = names_pattern(names)
 
     def asked(self, question: str, options: Sequence[str] = ()) -> list[Subject]:
         """The subject of a question that is answered by yes or no, or of each of its options."""

@@ -26,7 +26,6 @@ from ecglm.models.waveforms import Waveforms
 from ecglm.synth.errors import ModelError
 from ecglm.synth.measure import MEASURED_VERSION
 
-KINDS = ("trees", "simclr")
 WEIGHTS, ABOUT = "baseline.safetensors", "baseline.json"
 SHARES = (0.01, 0.1, 1.0)
 """Of the labels that the linear probe learns from."""

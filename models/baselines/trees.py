@@ -42,12 +42,12 @@ def measure_waveforms(
     rows = []
     for start in range(0, len(ecg_ids), _AT_ONCE):
         some = ecg_ids[start : start + _AT_ONCE]
-        rows.append(measure_leads(*waveforms.batch(some), waveforms.wanted, leads))
+        rows.append(_measure_leads(*waveforms.batch(some), waveforms.wanted, leads))
         progress("measuring", start + len(some), len(ecg_ids))
     return np.concatenate(rows)
 
 
-def measure_leads(values: Tensor, mask: Tensor, wanted: Preprocessing, leads: Collection[str]) -> NDArray[np.float32]:
+def _measure_leads(values: Tensor, mask: Tensor, wanted: Preprocessing, leads: Collection[str]) -> NDArray[np.float32]:
     """Measurements (n_ecgs, n_columns) of prepared recordings, of which these leads are kept; no lead keeps all.
 
     Args:

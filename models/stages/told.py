@@ -16,7 +16,7 @@ from ecglm.models.encoder import EncoderConfig
 from ecglm.models.measured import ANGLES
 from ecglm.models.packing import Branch
 from ecglm.models.pairs import said
-from ecglm.models.targets import is_class
+from ecglm.models.targets import of_statements
 from ecglm.models.text import Codec
 from ecglm.models.withheld import UNNAMED, unmentioned
 from ecglm.models.wording import STATEMENT_QUESTION, token_phrases
@@ -55,11 +55,8 @@ class NamedQuestions:
     ) -> None:
         phrases = dict(zip(encoder.tokens, unmentioned(token_phrases(encoder), withheld), strict=False))
         place = {token: number for number, token in enumerate(encoder.tokens)}
-        kept = [
-            (column, target.token)
-            for column, target in enumerate(encoder.targets)
-            if (target.kind == "statement" or is_class(target)) and phrases[target.token] != UNNAMED
-        ]
+        named = ((column, encoder.targets[column].token) for column in of_statements(encoder.targets))
+        kept = [(column, token) for column, token in named if phrases[token] != UNNAMED]
         self.codec = codec
         self.phrases = [phrases[token] for _, token in kept]
         questions = [STATEMENT_QUESTION.format(phrase=phrase) for phrase in self.phrases]
