@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.criteria import Criterion
-from ecglm.synth.findings import rules_of
+from ecglm.synth.findings import MET, Bools, Decided, rules_of
 from ecglm.synth.guidelines import GuidelineSet
 
 _WITHOUT_PR = ("AFIB", "AFLT", "SVTAC", "PSVT", "3AVB")
@@ -30,53 +31,54 @@ _OF_LARGE_RIGHT_VENTRICLE = {"R_Amp_V1", "S_Amp_V5", "S_Amp_V6"}
 
 
 def unexplained(
-    measured_ecgs: pa.Table, assessed: pa.Table, labels: pa.Table, guidelines: GuidelineSet
-) -> tuple[pa.Table, pa.Table]:
-    """The ECGs and verdicts, without what the statements of an ECG account for.
+    measured_ecgs: pa.Table, decided: Decided, labels: pa.Table, guidelines: GuidelineSet
+) -> tuple[pa.Table, Bools]:
+    """The ECGs and the verdicts that could be assessed, without what the statements of an ECG account for.
 
     Args:
         measured_ecgs: one row per ECG; P and PR become NULL where no P wave leads to QRS.
-        assessed: what `decide` could assess.
+        decided: what the criteria say of these ECGs.
         labels: the `labels` table of these ECGs.
         guidelines: whose criteria were decided.
+
+    Returns:
+        the ECGs, and (n_ecgs, n_rules) which verdicts stay.
     """
 
-    def stated(*codes: str) -> pa.ChunkedArray:
-        return _stated(labels, codes)
+    def stated(*codes: str) -> Bools:
+        return _stated(measured_ecgs["ecg_id"], labels, codes)
 
-    ecgs = measured_ecgs["ecg_id"]
     without_pr = stated(*_WITHOUT_PR)
-    paced = pc.or_(pc.is_in(ecgs, value_set=stated("PACE")), pc.fill_null(measured_ecgs["pacemaker"], False))
-    dropped = pa.scalar(False)
-    for meant, verdict, where in (
-        (_rests_on(_of_p), None, without_pr),
-        (_rests_on(_of_ectopy), None, ecgs.filter(paced)),
-        (_of_conduction, None, ecgs.filter(paced)),
-        (_borrows_width, "met", stated(*_WIDE_QRS)),
-        (_borrows_st, "met", stated(*_SECONDARY_ST)),
-        (_borrows_r, "met", stated(*_TERMINAL_R)),
+    paced = stated("PACE") | np.asarray(pc.fill_null(measured_ecgs["pacemaker"], False), bool)
+    met = decided.evaluated.verdicts == MET
+    stays = decided.assessed
+    for meant, verdicts, where in (
+        (_rests_on(_of_p), True, without_pr),
+        (_rests_on(_of_ectopy), True, paced),
+        (_of_conduction, True, paced),
+        (_borrows_width, met, stated(*_WIDE_QRS)),
+        (_borrows_st, met, stated(*_SECONDARY_ST)),
+        (_borrows_r, met, stated(*_TERMINAL_R)),
     ):
-        explained = pc.and_(_of_rules(assessed, guidelines, meant), pc.is_in(assessed["ecg_id"], value_set=where))
-        if verdict is not None:
-            explained = pc.and_(explained, pc.equal(assessed["verdict"].cast(pa.string()), verdict))
-        dropped = pc.or_(dropped, explained)
-    unrelated = pc.is_in(ecgs, value_set=without_pr)
-    return _without_p_waves(measured_ecgs, unrelated), assessed.filter(pc.invert(dropped))
+        stays &= ~(np.outer(where, _of_rules(guidelines, meant)) & verdicts)
+    return _without_p_waves(measured_ecgs, pa.array(without_pr)), stays
 
 
-def width_explained(assessed: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> pa.ChunkedArray:
-    """Which verdicts are of a block by its width alone, in an ECG whose width a statement accounts for."""
-    meant = _of_rules(assessed, guidelines, _is_width_alone)
-    return pc.and_(meant, pc.is_in(assessed["ecg_id"], value_set=_stated(labels, _WIDE_QRS)))
+def width_explained(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> Bools:
+    """(n_ecgs, n_rules): which verdicts are of a block by its width alone, in an ECG whose width a statement accounts
+    for."""
+    return np.outer(_stated(measured_ecgs["ecg_id"], labels, _WIDE_QRS), _of_rules(guidelines, _is_width_alone))
 
 
-def _stated(labels: pa.Table, codes: Sequence[str]) -> pa.ChunkedArray:
-    return labels.filter(pc.is_in(labels["code"], pa.array(codes)))["ecg_id"]
+def _stated(ecg_id: pa.ChunkedArray, labels: pa.Table, codes: Sequence[str]) -> Bools:
+    """(n_ecgs,): of which ECGs one of the statements is made."""
+    those = labels.filter(pc.is_in(labels["code"], pa.array(codes)))["ecg_id"]
+    return np.asarray(pc.is_in(ecg_id, value_set=those), bool)
 
 
-def _of_rules(assessed: pa.Table, guidelines: GuidelineSet, meant: Callable[[str, Criterion], bool]) -> pa.ChunkedArray:
-    """Which verdicts are on such criteria."""
-    return pa.array([meant(code, rule) for code, rule in rules_of(guidelines)], pa.bool_()).take(assessed["rule"])
+def _of_rules(guidelines: GuidelineSet, meant: Callable[[str, Criterion], bool]) -> Bools:
+    """(n_rules,): which criteria are such."""
+    return np.array([meant(code, rule) for code, rule in rules_of(guidelines)], bool)
 
 
 def _rests_on(of: Callable[[str], bool]) -> Callable[[str, Criterion], bool]:
@@ -113,7 +115,7 @@ def _is_width_alone(code: str, rule: Criterion) -> bool:
     return code in _BLOCKS and set(rule.measurements) == {"QRS_Dur_Global"}
 
 
-def _without_p_waves(measured_ecgs: pa.Table, unrelated: pa.ChunkedArray) -> pa.Table:
+def _without_p_waves(measured_ecgs: pa.Table, unrelated: pa.Array) -> pa.Table:
     """The same ECGs, the measurements of a P wave and of the PR interval NULL in those where no P wave leads to QRS."""
     for place, column in enumerate(measured_ecgs.schema):
         if _of_p(column.name):

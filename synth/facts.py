@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.explained import unexplained, width_explained
-from ecglm.synth.findings import Decided, decide, narrow, rules_of
+from ecglm.synth.findings import Bools, Decided, decide, narrow
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.lead_values import LEAD_FINDINGS, LEAD_VALUES
@@ -20,8 +22,19 @@ from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 from ecglm.synth.steps import STEPS
+from ecglm.synth.verdicts import codes_of, statement_of, verdicts_view
 
-ECG_VIEWS = ("facts", "lead_values", "labels", "negatives", "findings", "comparisons", "ecgqa", "ecgqa_compared")
+ECG_VIEWS = (
+    "facts",
+    "lead_values",
+    "labels",
+    "negatives",
+    "findings",
+    "verdicts",
+    "comparisons", 
+    "ecgqa",
+    "ecgqa_compared",
+)
 """Views with rows per ECG."""
 KNOWLEDGE_VIEWS = (
     "guidelines",
@@ -60,18 +73,6 @@ _ANNOTATION = (
 
 _MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
 
-_SUPPORT = """
-CREATE TABLE support AS
-SELECT ecg_id, code,
-       CASE WHEN bool_or(role = 'defining' AND verdict = 'not_met')
-                OR (exhaustive AND bool_and(verdict = 'not_met')
-                    AND count(*) = any_value(n_criteria)) THEN 'contradicted'
-            WHEN bool_or(verdict = 'met' AND suggests) THEN 'met'
-            ELSE 'not_met' END AS support
-FROM findings JOIN (SELECT code, criteria_exhaustive AS exhaustive, n_criteria FROM guidelines) USING (code)
-GROUP BY ecg_id, code, exhaustive
-"""
-
 _CONTRADICTIONS = """
 CREATE TABLE contradictions AS
 SELECT ecg_id, code, and_join(list(evidence_text ORDER BY role, criterion)) AS contradiction,
@@ -81,7 +82,7 @@ FROM (
     SELECT * FROM (
         SELECT *, bool_or(role = 'defining') OVER (PARTITION BY ecg_id, code) AS some_defining,
             abs(evidence[1].value - try_cast(regexp_extract(evidence[1].limit, '-?[0-9.]+') AS DOUBLE)) AS missed_by
-        FROM findings WHERE labelled AND verdict = 'not_met' AND evidence_text IS NOT NULL
+        FROM shortfalls
     )
     WHERE role = 'defining' OR NOT some_defining
     -- one value that misses several limits is quoted once, with the nearest; what falls short of two rules, once
@@ -91,7 +92,7 @@ FROM (
         PARTITION BY ecg_id, code, evidence_text ORDER BY len(evidence), role, criterion
     ) = 1
 )
-SEMI JOIN (FROM support WHERE support = 'contradicted') USING (ecg_id, code)
+SEMI JOIN (FROM verdicts WHERE support = 'contradicted') USING (ecg_index, code)
 GROUP BY ecg_id, code
 """
 
@@ -109,7 +110,7 @@ SELECT *, {_CERTAINTY_PHRASE} AS certainty_phrase FROM (
     JOIN measured_ecgs e USING (ecg_id)
     JOIN annotations a USING (ecg_id)
     LEFT JOIN guidelines g ON g.code = l.code
-    LEFT JOIN support s ON s.ecg_id = l.ecg_id AND s.code = l.code
+    LEFT JOIN verdicts s ON s.ecg_index = e.ecg_index AND s.code = l.code
     LEFT JOIN contradictions c ON c.ecg_id = l.ecg_id AND c.code = l.code
 )
 """
@@ -123,28 +124,15 @@ WITH candidates AS (
     WHERE c.other_code <> 'NORM' AND l.certainty <> 'unknown'
       AND len(list_intersect(g.kinds, ['diagnostic', 'form', 'rhythm'])) > 0  -- what a source could have stated
     QUALIFY row_number() OVER (PARTITION BY l.ecg_id, c.other_code ORDER BY stable_hash(l.ecg_id || l.code), l.code) = 1
-),
-refutations AS (
-    SELECT ecg_id, code, arg_min(evidence, criterion) AS evidence, arg_min(evidence_text, criterion) AS evidence_text,
-           arg_min(citation, criterion) AS citation
-    FROM findings SEMI JOIN candidates USING (ecg_id, code)
-    WHERE role = 'defining' AND verdict = 'not_met' GROUP BY ecg_id, code
-),
-suggestions AS (
-    SELECT ecg_id, code, arg_min(evidence, role || criterion) AS suggestion_evidence,
-           arg_min(evidence_text, role || criterion) AS suggestion,
-           arg_min(citation, role || criterion) AS suggestion_citation
-    FROM findings SEMI JOIN candidates USING (ecg_id, code)
-    WHERE NOT labelled AND verdict = 'met' AND suggests AND evidence_text IS NOT NULL
-    GROUP BY ecg_id, code
 )
-SELECT n.*, r.code IS NOT NULL AS refuted, coalesce(s.support = 'met', false) AS suggested,
-       r.evidence, r.evidence_text, r.citation, m.suggestion, m.suggestion_citation, m.suggestion_evidence,
+SELECT n.*, coalesce(v.refuted, false) AS refuted, coalesce(v.support = 'met', false) AS suggested,
+       v.refuted_evidence AS evidence, v.refuted_text AS evidence_text, v.refuted_citation AS citation,
+       CASE WHEN v.support = 'met' THEN v.met_text END AS suggestion,
+       CASE WHEN v.support = 'met' THEN v.met_citation END AS suggestion_citation,
+       CASE WHEN v.support = 'met' THEN v.met_evidence END AS suggestion_evidence,
        stable_hash(n.ecg_id || ':' || n.code) AS draw
 FROM candidates n
-LEFT JOIN refutations r ON r.ecg_id = n.ecg_id AND r.code = n.code
-LEFT JOIN support s ON s.ecg_id = n.ecg_id AND s.code = n.code
-LEFT JOIN suggestions m ON s.support = 'met' AND m.ecg_id = n.ecg_id AND m.code = n.code
+LEFT JOIN verdicts v ON v.ecg_index = n.ecg_index AND v.code = n.code
 WHERE NOT EXISTS (SELECT 1 FROM labels p WHERE p.ecg_id = n.ecg_id AND p.code = n.code)
   AND NOT EXISTS (SELECT 1 FROM labels p JOIN overlapping o ON o.code = n.code AND o.other_code = p.code
                   WHERE p.ecg_id = n.ecg_id)
@@ -158,8 +146,8 @@ WITH named AS (
     WHERE code <> 'NORM' AND (list_contains(kinds, 'diagnostic') OR list_contains(kinds, 'form')
                               OR code NOT IN ('SR', 'SARRH'))
     UNION ALL
-    SELECT ecg_id, 1, row_number() OVER (PARTITION BY ecg_id ORDER BY criterion), evidence_text FROM findings
-    WHERE code = 'NORM' AND verdict = 'not_met' AND evidence_text IS NOT NULL
+    SELECT ecg_id, 1, row_number() OVER (PARTITION BY ecg_id ORDER BY criterion), evidence_text FROM norm_findings
+    WHERE verdict = 'not_met' AND evidence_text IS NOT NULL
     UNION ALL
     SELECT ecg_id, 2, 0, 'extra beats' FROM measured_ecgs
     WHERE extra_beats IS NOT NULL
@@ -305,23 +293,28 @@ def derive_views(
         guidelines: those of `decided`.
         decided: what `decide_ecgs` gives.
     """
-    measured_ecgs, assessed = unexplained(measured_ecgs, decided.assessed, labels, guidelines)
+    measured_ecgs, stays = unexplained(measured_ecgs, decided, labels, guidelines)
     label_index = pa.array(range(labels.num_rows), pa.int64())
     with LockedConnection({"merged": measured_ecgs}) as connection:
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
     relations = relation_tables(guidelines)
+    label = _labels_of(decided, labels)
+    suggests = _suggests(measured_ecgs, decided, labels, label, guidelines)
+    findings = _findings(decided, stays, suggests, label, labels, annotations, relations["guideline_criteria"])
+    verdicts = verdicts_view(decided, stays, suggests, label >= 0, findings, guidelines)
     tables = {
         "merged": measured_ecgs,
         "annotations": annotations,
         "source_labels": labels.append_column("label_index", label_index),
-        "findings": _findings(assessed, annotations, labels, guidelines, relations["guideline_criteria"]),
+        "shortfalls": _shortfalls(findings),
+        "norm_findings": findings.filter(pc.equal(findings["code"], "NORM")),
+        "verdicts": verdicts,
         "unsure": decided.unsure,
         **relations,
     }
     setup = [
         PLAN_FAST,
         _MEASURED_ECGS,
-        _SUPPORT,
         _CONTRADICTIONS,
         _LABELS,
         _NEGATIVES,
@@ -339,43 +332,72 @@ def derive_views(
     }
     with LockedConnection(tables, setup=setup) as connection:
         views = {name: _rewritten(connection.select(sql)) for name, sql in queries.items()}
-    return {**views, "findings": tables["findings"]}
+    return {**views, "findings": findings, "verdicts": verdicts}
+
+
+def _labels_of(decided: Decided, labels: pa.Table) -> npt.NDArray[np.int64]:
+    """(n_ecgs, n_codes): the row of `labels` that makes a statement of an ECG, -1 where none does."""
+    codes = codes_of(decided)
+    rows = np.full((len(decided.evaluated.ecg_id), len(codes)), -1)
+    ecg = pc.fill_null(pc.index_in(labels["ecg_id"], value_set=decided.evaluated.ecg_id), -1).to_numpy()
+    code = pc.fill_null(pc.index_in(labels["code"], value_set=pa.array(codes, pa.string())), -1).to_numpy()
+    known = (ecg >= 0) & (code >= 0)
+    rows[ecg[known], code[known]] = np.flatnonzero(known)
+    return rows
+
+
+def _suggests(
+    measured_ecgs: pa.Table, decided: Decided, labels: pa.Table, label: npt.NDArray[np.int64], guidelines: GuidelineSet
+) -> Bools:
+    """(n_ecgs, n_rules): whether a criterion that is met suggests its statement."""
+    explained = width_explained(measured_ecgs, labels, guidelines) & (label < 0)[:, statement_of(decided)]
+    return np.array([rule.suggests for _, rule in decided.rules], bool) & ~explained
 
 
 def _findings(
-    assessed: pa.Table, annotations: pa.Table, labels: pa.Table, guidelines: GuidelineSet, criteria: pa.Table
+    decided: Decided,
+    stays: Bools,
+    suggests: Bools,
+    label: npt.NDArray[np.int64],
+    labels: pa.Table,
+    annotations: pa.Table,
+    criteria: pa.Table,
 ) -> pa.Table:
     """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
+    rows = decided.in_words(stays)
+    ecg, rule = np.nonzero(stays)
     places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
-    of_rules = pa.array([places[code, rule.id] for code, rule in rules_of(guidelines)], narrow(len(places)))
-    place = of_rules.take(assessed["rule"]).combine_chunks()
-    ecg = pc.index_in(assessed["ecg_id"], value_set=annotations["ecg_id"]).combine_chunks()
-    said = pc.binary_join_element_wise(labels["ecg_id"], labels["code"], " ")
-    label = pc.index_in(
-        pc.binary_join_element_wise(assessed["ecg_id"], assessed["code"].cast(pa.string()), " "), value_set=said
-    ).combine_chunks()
-    explained = pc.and_(width_explained(assessed, labels, guidelines), pc.is_null(label))
+    of_rules = np.array([places[code, rule.id] for code, rule in decided.rules], np.int64)
+    place = pa.array(of_rules[rule], narrow(len(places)))
+    of_label = label[:, statement_of(decided)][stays]
+    stated = of_label >= 0
     return pa.table(
         {
-            "ecg_id": _kept_once(ecg, annotations["ecg_id"]),
-            "ecg_index": assessed["ecg_index"],
-            "code": assessed["code"],
-            "criterion": assessed["criterion"],
+            "ecg_id": _kept_once(pa.array(ecg, narrow(len(annotations))), annotations["ecg_id"]),
+            "ecg_index": rows["ecg_index"],
+            "code": rows["code"],
+            "criterion": rows["criterion"],
             "role": _kept_once(place, criteria["role"]),
-            "verdict": assessed["verdict"],
-            "evidence": assessed["evidence"],
-            "evidence_text": assessed["evidence_text"],
+            "verdict": rows["verdict"],
+            "evidence": rows["evidence"],
+            "evidence_text": rows["evidence_text"],
             **{
                 name: _kept_once(place, criteria[name])
                 for name in ("criterion_text", "name", "phrase", "citation", "doi")
             },
-            "suggests": pc.and_not(criteria["suggests"].combine_chunks().take(place), explained),
-            "labelled": pc.is_valid(label),
-            "certainty": _kept_once(label, labels["certainty"]),
-            "annotation_text": _kept_once(ecg, annotations["annotation_text"]),
-            "draw": assessed["draw"],
+            "suggests": pa.array(suggests[stays]),
+            "labelled": pa.array(stated),
+            "certainty": _kept_once(pa.array(of_label, pa.int32(), mask=~stated), labels["certainty"]),
+            "annotation_text": _kept_once(pa.array(ecg, narrow(len(annotations))), annotations["annotation_text"]),
+            "draw": rows["draw"],
         }
     )
+
+
+def _shortfalls(findings: pa.Table) -> pa.Table:
+    """Criteria that an ECG does not meet although their statement is made."""
+    not_met = pc.and_(findings["labelled"], pc.equal(findings["verdict"], "not_met"))
+    return findings.filter(pc.and_(not_met, findings["evidence_text"].is_valid()))
 
 
 def _kept_once(places: pa.Array, texts: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -23,7 +23,7 @@ from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.schema import EVIDENCE
 
 VERDICTS = ("not_assessable", "met", "not_met")
-_NOT_ASSESSABLE, _MET, _NOT_MET = range(3)
+NOT_ASSESSABLE, MET, NOT_MET = range(3)
 
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
@@ -63,21 +63,22 @@ class Decided:
         return self._rows(np.ones(self.evaluated.verdicts.shape, bool))
 
     @property
-    def assessed(self) -> pa.Table:
-        """The same rows without not_assessable, with ecg_index, rule (its place in `rules_of`), evidence_text, and
-        draw, a hash of the row's identity to choose by."""
-        chosen = self.evaluated.verdicts != _NOT_ASSESSABLE
+    def assessed(self) -> Bools:
+        """(n_ecgs, n_rules): which could be assessed."""
+        return np.asarray(self.evaluated.verdicts != NOT_ASSESSABLE, bool)
+
+    def in_words(self, chosen: Bools) -> pa.Table:
+        """Rows of `findings` for the chosen of (n_ecgs, n_rules), with ecg_index, rule (its place in `rules_of`),
+        evidence_text, and draw, a hash of the row's identity to choose by."""
         ecg, rule = np.nonzero(chosen)
+        words = evidence_texts(self.rules, self.evaluated.verdicts, self.evaluated.values, chosen)
         return (
             self._rows(chosen)
             .append_column("ecg_index", self.evaluated.ecg_index.take(pa.array(ecg)))
             .append_column("rule", pa.array(rule.astype(np.int32)))
-            .append_column("evidence_text", self._texts(chosen))
+            .append_column("evidence_text", words)
             .append_column("draw", pa.array(_draws(self.evaluated.ecg_id, self.rules)[chosen]))
         )
-
-    def _texts(self, chosen: Bools) -> pa.DictionaryArray:
-        return evidence_texts(self.rules, self.evaluated.verdicts, self.evaluated.values, chosen)
 
     def _rows(self, chosen: Bools) -> pa.Table:
         return _rows(self.evaluated.ecg_id, self.rules, self.evaluated.verdicts, self.evaluated.values, chosen)
@@ -161,8 +162,8 @@ def _matrix(columns: list[npt.NDArray[Scalar]], n_ecgs: int, kind: type[Scalar])
 
 
 def _verdicts(column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
-    numbers = pc.if_else(column, pa.scalar(_MET, pa.int8()), pa.scalar(_NOT_MET, pa.int8()))
-    found: npt.NDArray[np.int8] = pc.fill_null(numbers, pa.scalar(_NOT_ASSESSABLE, pa.int8())).to_numpy()
+    numbers = pc.if_else(column, pa.scalar(MET, pa.int8()), pa.scalar(NOT_MET, pa.int8()))
+    found: npt.NDArray[np.int8] = pc.fill_null(numbers, pa.scalar(NOT_ASSESSABLE, pa.int8())).to_numpy()
     return found
 
 
@@ -245,7 +246,7 @@ def evidence_texts(
         of_values = values[:, first : first + len(of_rule)].T
         holds = np.array([satisfied(column, limit) for column, limit in zip(of_values, of_rule, strict=True)])
         short = ~holds & ~np.isnan(of_values)
-        met, not_met = verdicts[:, number] == _MET, verdicts[:, number] == _NOT_MET
+        met, not_met = verdicts[:, number] == MET, verdicts[:, number] == NOT_MET
         selective = met & holds.any(axis=0) | not_met & short.any(axis=0) if of_rule else met
         for together in _said_together(of_rule):
             column = values[:, first + together[0]]

@@ -22,7 +22,7 @@ WITH limits AS (
         flatten(list(evidence ORDER BY criterion)) AS step_evidence,
         flatten(list(evidence ORDER BY criterion) FILTER (criterion LIKE 'pr%' OR criterion LIKE 'q%'))
             AS interval_evidence
-    FROM findings WHERE code = 'NORM' GROUP BY ecg_id
+    FROM norm_findings GROUP BY ecg_id
 )
 SELECT e.ecg_id, l.step_citations, l.interval_citations, l.step_evidence, l.interval_evidence,
     CASE WHEN (HR__Global < 60) <> (round(HR__Global) < 60) OR (HR__Global > 100) <> (round(HR__Global) > 100)
@@ -70,4 +70,4 @@ SELECT e.ecg_id, l.step_citations, l.interval_citations, l.step_evidence, l.inte
             'no T wave of -0.1 mV or lower in any lead but aVR') END AS st_t_step
 FROM measured_ecgs e LEFT JOIN limits l USING (ecg_id) LEFT JOIN lead_findings w USING (ecg_id)
 """
-"""Needs the tables `measured_ecgs`, `source_labels`, `findings` and `lead_findings`."""
+"""Needs the tables `measured_ecgs`, `source_labels`, `norm_findings` and `lead_findings`."""

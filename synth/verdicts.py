@@ -1,0 +1,97 @@
+"""What the criteria of each statement say together: one row per ECG and statement of which one could be assessed.
+
+Made of the matrices of verdicts; texts and evidence are those of the rows of `findings`, taken from there.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ecglm.synth.findings import MET, NOT_MET, Bools, Decided, narrow
+from ecglm.synth.guidelines import GuidelineSet
+
+_NOT_MET, _MET, _CONTRADICTED = range(3)
+_SUPPORT = pa.array(["not_met", "met", "contradicted"])
+
+Rows = npt.NDArray[np.int64]
+
+
+def codes_of(decided: Decided) -> list[str]:
+    """Statements with criteria, in the order of the criteria."""
+    return [code for code, _ in groupby(code for code, _ in decided.rules)]
+
+
+def statement_of(decided: Decided) -> Rows:
+    """(n_rules,): the place in `codes_of` of each criterion's statement."""
+    places = {code: place for place, code in enumerate(codes_of(decided))}
+    return np.array([places[code] for code, _ in decided.rules], np.int64)
+
+
+def verdicts_view(
+    decided: Decided, stays: Bools, suggests: Bools, labelled: Bools, findings: pa.Table, guidelines: GuidelineSet
+) -> pa.Table:
+    """The view `verdicts`, in the order of ECGs and codes.
+
+    Args:
+        decided: what the criteria say.
+        stays: (n_ecgs, n_rules) which verdicts are in `findings`.
+        suggests: (n_ecgs, n_rules) whether a criterion that is met would suggest its statement.
+        labelled: (n_ecgs, n_codes) which statements are made, codes as in `codes_of`.
+        findings: the view of these verdicts.
+        guidelines: those of `decided`.
+    """
+    codes = codes_of(decided)
+    verdicts = decided.evaluated.verdicts
+    row = np.where(stays, np.cumsum(stays).reshape(stays.shape) - 1, -1)  # of each verdict in `findings`
+    said = np.zeros(stays.size, bool)
+    said[np.flatnonzero(stays)] = findings["evidence_text"].is_valid().to_numpy()
+    said = said.reshape(stays.shape)
+    sign = stays & (verdicts == MET) & suggests
+    refutation = stays & (verdicts == NOT_MET) & np.array([rule.role == "defining" for _, rule in decided.rules])
+
+    shape = len(verdicts), len(codes)
+    there, signed, refuted, contradicted = (np.zeros(shape, bool) for _ in range(4))
+    met_row, refuted_row = (np.full(shape, -1) for _ in range(2))
+    starts = np.unique(statement_of(decided), return_index=True)[1]
+    for place, (code, start) in enumerate(zip(codes, starts.tolist(), strict=True)):
+        n_rules = len(guidelines.by_code[code].rules)
+        of = slice(start, start + n_rules)
+        # the order in which criteria are told: defining ones first
+        told = start + np.array(sorted(range(n_rules), key=lambda n: decided.rules[start + n][1].role))
+        there[:, place] = stays[:, of].any(axis=1)
+        signed[:, place] = sign[:, of].any(axis=1)
+        refuted[:, place] = refutation[:, of].any(axis=1)
+        contradicted[:, place] = refuted[:, place]
+        if guidelines.by_code[code].criteria_exhaustive:
+            contradicted[:, place] |= (stays[:, of] & (verdicts[:, of] == NOT_MET)).all(axis=1)
+        met_row[:, place] = _first(sign & said, row, told)
+        refuted_row[:, place] = _first(refutation & said, row, told)
+
+    support = np.where(contradicted, _CONTRADICTED, np.where(signed, _MET, _NOT_MET))[there]
+    met, against = (pa.array(rows[there], mask=rows[there] < 0) for rows in (met_row, refuted_row))
+    some_row = pa.array(np.maximum.reduceat(row, starts, axis=1)[there])
+    return pa.table(
+        {
+            **{name: findings[name].take(some_row) for name in ("ecg_id", "ecg_index", "code", "name", "phrase")},
+            "labelled": pa.array(labelled[there]),
+            "support": pa.DictionaryArray.from_arrays(pa.array(support, narrow(len(_SUPPORT))), _SUPPORT),
+            "suggested": pa.array(signed[there]),
+            "refuted": pa.array(refuted[there]),
+            **{f"met_{name}": findings[column].take(met) for name, column in _QUOTED.items()},
+            **{f"refuted_{name}": findings[column].take(against) for name, column in _QUOTED.items()},
+        }
+    )
+
+
+_QUOTED = {"text": "evidence_text", "evidence": "evidence", "citation": "citation"}
+
+
+def _first(chosen: Bools, row: Rows, told: Rows) -> Rows:
+    """(n_ecgs,): the row of the first of some criteria that is chosen; -1 where none is."""
+    which = chosen[:, told]
+    rows = np.take_along_axis(row[:, told], which.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(which.any(axis=1), rows, -1)
