@@ -81,7 +81,7 @@ def ecg_rows(ptbxl: Path, ptbxl_plus: list[Path], wanted: set[str]) -> dict[str,
         ids = ecgs["ecg_id"].combine_chunks()
         tables = [(name, _of(frames[name], ids)) for name in order]
         merged = merge_measurements(ecgs, tables, pa.array(range(start, stop), pa.int64()))
-        views = derive_views(merged, _of(labels, ids), guidelines, decide_ecgs(merged, guidelines))
+        views = dict(derive_views(merged, _of(labels, ids), guidelines, decide_ecgs(merged, guidelines)))
         for row in derive_ecgqa(views, guidelines, None).to_pylist():
             rows[row["ecg_id"]] = row
     return rows

@@ -178,7 +178,8 @@ def _decided(measured: Measured, guidelines: GuidelineSet, patient: Patient) -> 
     )
     decided = decide_ecgs(merged, guidelines)
     texts = {
-        (row["ecg_id"], row["code"], row["criterion"]): row["evidence_text"] for row in decided.in_words(decided.assessed).to_pylist()
+        (row["ecg_id"], row["code"], row["criterion"]): row["evidence_text"]
+        for row in decided.in_words(decided.assessed).to_pylist()
     }
     rulings: dict[tuple[str, str], dict[str, Any]] = {}
     for row in decided.findings.to_pylist():

@@ -5,7 +5,7 @@ Everything here is SQL over Arrow tables on the locked connection; no Python run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ ECG_VIEWS = (
     "negatives",
     "findings",
     "verdicts",
-    "comparisons", 
+    "comparisons",
     "ecgqa",
     "ecgqa_compared",
 )
@@ -92,7 +92,7 @@ FROM (
         PARTITION BY ecg_id, code, evidence_text ORDER BY len(evidence), role, criterion
     ) = 1
 )
-SEMI JOIN (FROM verdicts WHERE support = 'contradicted') USING (ecg_index, code)
+SEMI JOIN (FROM verdicts WHERE labelled AND support = 'contradicted') USING (ecg_index, code)
 GROUP BY ecg_id, code
 """
 
@@ -110,7 +110,7 @@ SELECT *, {_CERTAINTY_PHRASE} AS certainty_phrase FROM (
     JOIN measured_ecgs e USING (ecg_id)
     JOIN annotations a USING (ecg_id)
     LEFT JOIN guidelines g ON g.code = l.code
-    LEFT JOIN verdicts s ON s.ecg_index = e.ecg_index AND s.code = l.code
+    LEFT JOIN (FROM verdicts WHERE labelled) s ON s.ecg_index = e.ecg_index AND s.code = l.code
     LEFT JOIN contradictions c ON c.ecg_id = l.ecg_id AND c.code = l.code
 )
 """
@@ -124,6 +124,9 @@ WITH candidates AS (
     WHERE c.other_code <> 'NORM' AND l.certainty <> 'unknown'
       AND len(list_intersect(g.kinds, ['diagnostic', 'form', 'rhythm'])) > 0  -- what a source could have stated
     QUALIFY row_number() OVER (PARTITION BY l.ecg_id, c.other_code ORDER BY stable_hash(l.ecg_id || l.code), l.code) = 1
+),
+judged AS (
+    SELECT * FROM verdicts SEMI JOIN candidates USING (ecg_index, code)
 )
 SELECT n.*, coalesce(v.refuted, false) AS refuted, coalesce(v.support = 'met', false) AS suggested,
        v.refuted_evidence AS evidence, v.refuted_text AS evidence_text, v.refuted_citation AS citation,
@@ -132,7 +135,7 @@ SELECT n.*, coalesce(v.refuted, false) AS refuted, coalesce(v.support = 'met', f
        CASE WHEN v.support = 'met' THEN v.met_evidence END AS suggestion_evidence,
        stable_hash(n.ecg_id || ':' || n.code) AS draw
 FROM candidates n
-LEFT JOIN verdicts v ON v.ecg_index = n.ecg_index AND v.code = n.code
+LEFT JOIN judged v ON v.ecg_index = n.ecg_index AND v.code = n.code
 WHERE NOT EXISTS (SELECT 1 FROM labels p WHERE p.ecg_id = n.ecg_id AND p.code = n.code)
   AND NOT EXISTS (SELECT 1 FROM labels p JOIN overlapping o ON o.code = n.code AND o.other_code = p.code
                   WHERE p.ecg_id = n.ecg_id)
@@ -215,7 +218,7 @@ WITH stated AS (
                          ORDER BY label_index) FILTER (contradiction IS NOT NULL), []) AS contradictions
     FROM labels GROUP BY ecg_id
 )
-SELECT e.*, a.annotation_text,
+SELECT a.annotation_text,
     CASE sex WHEN 'female' THEN CASE WHEN age_years < 18 THEN 'girl' ELSE 'woman' END
              WHEN 'male' THEN CASE WHEN age_years < 18 THEN 'boy' ELSE 'man' END ELSE 'patient' END AS sex_noun,
     CASE WHEN age_years IS NULL THEN sex_noun || ' of unknown age'
@@ -256,7 +259,9 @@ SELECT e.*, a.annotation_text,
 FROM measured_ecgs e JOIN annotations a USING (ecg_id)
 LEFT JOIN stated s USING (ecg_id) LEFT JOIN normality n USING (ecg_id) LEFT JOIN reports r USING (report_en)
 LEFT JOIN lead_findings w USING (ecg_id) LEFT JOIN steps t USING (ecg_id)
+ORDER BY e.ecg_index
 """
+"""The columns that `facts` has beside those of `measured_ecgs`."""
 
 _COMPARISONS = """
 SELECT current.*, COLUMNS(earlier.*) AS 'previous_\\0',
@@ -283,9 +288,9 @@ def decide_ecgs(measured_ecgs: pa.Table, guidelines: GuidelineSet) -> Decided:
 
 def derive_views(
     measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided
-) -> dict[str, pa.Table]:
-    """Views of a block of ECGs that need no other block, each in ECG order: facts, lead_values, labels, negatives,
-    and findings, those that could be assessed.
+) -> Iterator[tuple[str, pa.Table]]:
+    """Views of a block of ECGs that need no other block, each in ECG order and with its name: findings (those that
+    could be assessed), verdicts, facts, lead_values, labels, negatives. What is not kept takes no memory meanwhile.
 
     Args:
         measured_ecgs: as for `decide_ecgs`.
@@ -302,6 +307,7 @@ def derive_views(
     suggests = _suggests(measured_ecgs, decided, labels, label, guidelines)
     findings = _findings(decided, stays, suggests, label, labels, annotations, relations["guideline_criteria"])
     verdicts = verdicts_view(decided, stays, suggests, label >= 0, findings, guidelines)
+    yield "verdicts", verdicts
     tables = {
         "merged": measured_ecgs,
         "annotations": annotations,
@@ -312,6 +318,8 @@ def derive_views(
         "unsure": decided.unsure,
         **relations,
     }
+    yield "findings", findings
+    del findings
     setup = [
         PLAN_FAST,
         _MEASURED_ECGS,
@@ -324,15 +332,15 @@ def derive_views(
         LEAD_FINDINGS,
         STEPS,
     ]
-    queries = {
-        "facts": f"SELECT * FROM ({_FACTS}) ORDER BY ecg_index",
-        "lead_values": "SELECT * FROM lead_values ORDER BY ecg_index, lead_number",
-        "labels": "SELECT * FROM labels ORDER BY ecg_index, label_index",
-        "negatives": "SELECT * FROM negatives ORDER BY ecg_index, code",
-    }
     with LockedConnection(tables, setup=setup) as connection:
-        views = {name: _rewritten(connection.select(sql)) for name, sql in queries.items()}
-    return {**views, "findings": findings, "verdicts": verdicts}
+        derived = _rewritten(connection.select(_FACTS))
+        yield "facts", pa.table({**_columns(measured_ecgs), **_columns(derived)})
+        for name, order in (("lead_values", "lead_number"), ("labels", "label_index"), ("negatives", "code")):
+            yield name, _rewritten(connection.select(f"SELECT * FROM {name} ORDER BY ecg_index, {order}"))
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def _labels_of(decided: Decided, labels: pa.Table) -> npt.NDArray[np.int64]:

@@ -309,22 +309,18 @@ def _as_printed(values: Doubles, unit: str, limits: Sequence[Limit]) -> Doubles:
 
 
 def _joined(parts: Sequence[tuple[pa.StringArray, Integers]]) -> tuple[pa.StringArray, Integers]:
-    """Texts of several values joined as in a sentence; those of a combination that is there once."""
-    number, first = np.zeros(len(parts[0][1]), np.int64), np.zeros(0, np.int64)
-    for texts, codes in parts:
-        _, first, number = np.unique(number * (len(texts) + 1) + codes + 1, return_index=True, return_inverse=True)
-    combinations = np.stack([codes[first] for _, codes in parts])
-    said = combinations >= 0
-    patterns, pattern = np.unique(said, axis=1, return_inverse=True)
+    """Texts of several values joined as in a sentence, and for each ECG which of them; -1 where nothing is known."""
+    codes = np.stack([codes for _, codes in parts])
+    said = (codes >= 0).T @ (1 << np.arange(len(parts)))  # which of the values are, as bits
     joined: list[pa.StringArray] = []
-    places = np.full(len(first), -1, np.int32)
-    for which, spoken in enumerate(patterns.T):
-        alike = np.flatnonzero(pattern.reshape(-1) == which)
-        words = [parts[part][0].take(pa.array(combinations[part, alike])) for part in np.flatnonzero(spoken).tolist()]
-        if words:
+    places = np.full(codes.shape[1], -1, np.int32)
+    for pattern in np.flatnonzero(np.bincount(said)).tolist():
+        alike = np.flatnonzero(said == pattern)
+        spoken = [part for part in range(len(parts)) if pattern >> part & 1]
+        if spoken:
             places[alike] = np.arange(len(alike)) + sum(map(len, joined))
-            joined.append(_and_join(words))
-    return pa.concat_arrays(joined) if joined else pa.array([], pa.string()), places[number]
+            joined.append(_and_join([parts[part][0].take(pa.array(codes[part, alike])) for part in spoken]))
+    return pa.concat_arrays(joined), places
 
 
 def _and_join(words: Sequence[pa.StringArray]) -> pa.StringArray:

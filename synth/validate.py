@@ -67,7 +67,7 @@ def validate(guidelines_folder: Path | None = None, templates_folder: Path | Non
 def empty_views(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     """Every view a template may name, without ECGs."""
     no_ecgs = empty_measured_ecgs().add_column(0, "ecg_index", pa.array([], pa.int64()))
-    views = derive_views(no_ecgs, LABELS.empty_table(), guidelines, decide_ecgs(no_ecgs, guidelines))
+    views = dict(derive_views(no_ecgs, LABELS.empty_table(), guidelines, decide_ecgs(no_ecgs, guidelines)))
     ecgqa = derive_ecgqa(views, guidelines, None)
     pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
     return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(guidelines), "gate": GATE.empty_table()}

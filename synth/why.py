@@ -166,7 +166,7 @@ class _Behind:
     def views(self) -> dict[str, pa.Table]:
         """What templates see of these ECGs, made as a build makes it."""
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
-        views = derive_views(merged, self.labels, self.guidelines, decide_ecgs(merged, self.guidelines))
+        views = dict(derive_views(merged, self.labels, self.guidelines, decide_ecgs(merged, self.guidelines)))
         listed = self._rows("ecgqa_ecgs", self.ecgs["ecg_id"].to_pylist()) if self.is_listed else None
         ecgqa = derive_ecgqa(views, self.guidelines, listed)
         pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}

@@ -61,7 +61,7 @@ class Made:
         provider = pa.table({name: [row.get(name) for row in self.measured] for name in names})
         merged = merge_measurements(ecgs, [("measured", provider)], pa.array(range(len(self.ecgs)), pa.int64()))
         labels = pa.Table.from_pylist(self.labels, schema=LABELS)
-        views = derive_views(merged, labels, self.guidelines, decide_ecgs(merged, self.guidelines))
+        views = dict(derive_views(merged, labels, self.guidelines, decide_ecgs(merged, self.guidelines)))
         self.facts_table = views["facts"]
         self.views = {name: table.to_pylist() for name, table in views.items()}
         return self

@@ -61,7 +61,10 @@ def findings(guidelines: GuidelineSet, rows: list[dict[str, Any]]) -> list[dict[
     with LockedConnection({"made": numbered}, setup=[COPIED]) as connection:
         decided = decide_block(connection, guidelines)
     rules = [(code, rule.id) for code, rule in rules_of(guidelines)]
-    texts = {(row["ecg_id"], *rules[row["rule"]]): row["evidence_text"] for row in decided.in_words(decided.assessed).to_pylist()}
+    texts = {
+        (row["ecg_id"], *rules[row["rule"]]): row["evidence_text"]
+        for row in decided.in_words(decided.assessed).to_pylist()
+    }
     return [
         {**row, "evidence_text": texts.get((row["ecg_id"], row["code"], row["criterion"]))}
         for row in decided.findings.to_pylist()

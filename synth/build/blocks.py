@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 1536
-_COMPARED_AT_ONCE = 5
+BLOCK_ECGS = 3072
+"""At most: fewer take less memory, and more time, as every query is planned again for each block."""
+_COMPARED_AT_ONCE = 3
 """Blocks whose ECGs are compared with earlier ones in one query."""
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
@@ -80,8 +82,9 @@ def block_folder(work: Path, number: int) -> Path:
 
 
 def block_ranges(n_ecgs: int, size: int = BLOCK_ECGS) -> list[tuple[int, int, int]]:
-    """(number, first row, row behind the last) of every block."""
-    return [(number, start, min(start + size, n_ecgs)) for number, start in enumerate(range(0, n_ecgs, size))]
+    """(number, first row, row behind the last) of every block, about equally large."""
+    ends = np.linspace(0, n_ecgs, -(-n_ecgs // size) + 1).round().astype(int).tolist()
+    return [(number, start, stop) for number, (start, stop) in enumerate(pairwise(ends))]
 
 
 def block_done(work: Path, number: int) -> dict[str, Any] | None:
@@ -126,9 +129,18 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     decided = decide_ecgs(merged, guidelines_of_worker(job.guidelines))
     write_arrow(folder / "decided.arrow", decided.findings)
     pa.default_memory_pool().release_unused()  # or Arrow keeps it while DuckDB needs as much again
-    views = derive_views(merged, labels, guidelines_of_worker(job.guidelines), decided)
-    views["ecgqa"] = _ecgqa(job, views)
-    digests = {name: write_arrow(folder / f"{name}.arrow", table) for name, table in views.items()}
+    views: dict[str, pa.Table] = {}
+    digests: dict[str, str] = {}
+
+    def keep(name: str, view: pa.Table) -> None:
+        path = folder / f"{name}.arrow"
+        digests[name] = write_arrow(path, view)
+        views[name] = read_arrow(path)  # from the file, so that the memory can be used for the next
+
+    for name, view in derive_views(merged, labels, guidelines_of_worker(job.guidelines), decided):
+        keep(name, view)
+        del view
+    keep("ecgqa", _ecgqa(job, views))
     write_arrow(folder / "ecgs.arrow", ecgs)
     write_arrow(folder / "source_labels.arrow", labels)
     for name, table in providers.items():
