@@ -385,6 +385,7 @@ def _findings(
             "ecg_index": rows["ecg_index"],
             "code": rows["code"],
             "criterion": rows["criterion"],
+            "place": criteria["place"].take(place),
             "role": _kept_once(place, criteria["role"]),
             "verdict": rows["verdict"],
             "evidence": rows["evidence"],

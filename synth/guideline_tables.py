@@ -77,6 +77,9 @@ def relation_tables(guidelines: GuidelineSet) -> dict[str, pa.Table]:
                 }
             )
         overlaps |= {pair for other in guideline.overlaps for pair in ((code, other), (other, code))}
+    told = sorted(criteria, key=lambda row: (row["code"], row["role"], row["criterion"]))
+    for place, row in enumerate(told):
+        row["place"] = place
     texts_schema = pa.schema(
         [
             *(pa.field(name, pa.string()) for name in ("code", "category", "name", "phrase")),
@@ -185,6 +188,7 @@ _CRITERIA = pa.schema(
         ),
         "suggests": pa.bool_(),
         "n_limits": pa.int32(),
+        "place": pa.int16(),
         "limits": pa.list_(
             pa.struct({"words": pa.string(), "is": pa.string(), "value": pa.float64(), "unit": pa.string()})
         ),

@@ -81,13 +81,20 @@ def verdicts_view(
             "support": pa.DictionaryArray.from_arrays(pa.array(support, narrow(len(_SUPPORT))), _SUPPORT),
             "suggested": pa.array(signed[there]),
             "refuted": pa.array(refuted[there]),
-            **{f"met_{name}": findings[column].take(met) for name, column in _QUOTED.items()},
-            **{f"refuted_{name}": findings[column].take(against) for name, column in _QUOTED.items()},
+            **_quoted("met", findings, met),
+            **_quoted("refuted", findings, against),
         }
     )
 
 
-_QUOTED = {"text": "evidence_text", "evidence": "evidence", "citation": "citation"}
+def _quoted(prefix: str, findings: pa.Table, rows: pa.Array) -> dict[str, pa.ChunkedArray]:
+    """What rows of `findings` tell; NULL where there is no row."""
+    texts = findings["evidence_text"].take(rows)
+    return {
+        f"{prefix}_text": texts.cast(pa.string()),  # few of all texts: a dictionary would hold them all
+        f"{prefix}_evidence": findings["evidence"].take(rows),
+        f"{prefix}_citation": findings["citation"].take(rows),
+    }
 
 
 def _first(chosen: Bools, row: Rows, told: Rows) -> Rows:
