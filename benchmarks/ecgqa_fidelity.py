@@ -28,7 +28,7 @@ from ecglm.synth.build.blocks import block_ranges
 from ecglm.synth.build.extras import chosen_providers, read_extras
 from ecglm.synth.build.inputs import ecgs_table, open_source
 from ecglm.synth.ecgqa import attributes, derive_ecgqa
-from ecglm.synth.facts import decide_ecgs, derive_views, merge_measurements
+from ecglm.synth.facts import merge_measurements, views_of
 from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.schema import LABELS
 
@@ -81,7 +81,7 @@ def ecg_rows(ptbxl: Path, ptbxl_plus: list[Path], wanted: set[str]) -> dict[str,
         ids = ecgs["ecg_id"].combine_chunks()
         tables = [(name, _of(frames[name], ids)) for name in order]
         merged = merge_measurements(ecgs, tables, pa.array(range(start, stop), pa.int64()))
-        views = dict(derive_views(merged, _of(labels, ids), guidelines, decide_ecgs(merged, guidelines)))
+        views = views_of(merged, _of(labels, ids), guidelines)
         for row in derive_ecgqa(views, guidelines, None).to_pylist():
             rows[row["ecg_id"]] = row
     return rows

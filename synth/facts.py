@@ -6,6 +6,7 @@ Everything here is SQL over Arrow tables on the locked connection; no Python run
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from ecglm.synth.measure.dictionary import columns_of, measurements
 from ecglm.synth.reports import REMARK_SQL, REPORTS_SQL
 from ecglm.synth.schema import NOISE_COLUMNS
 from ecglm.synth.steps import STEPS
-from ecglm.synth.verdicts import codes_of, statement_of, verdicts_view
+from ecglm.synth.verdicts import codes_of, criteria_of, statement_of, verdicts_view
 
 ECG_VIEWS = (
     "facts",
@@ -286,11 +287,22 @@ def decide_ecgs(measured_ecgs: pa.Table, guidelines: GuidelineSet) -> Decided:
         return decide(connection, guidelines)
 
 
-def derive_views(
-    measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided
-) -> Iterator[tuple[str, pa.Table]]:
-    """Views of a block of ECGs that need no other block, each in ECG order and with its name: findings (those that
-    could be assessed), verdicts, facts, lead_values, labels, negatives. What is not kept takes no memory meanwhile.
+@dataclass(frozen=True)
+class Judged:
+    """What the criteria say of the ECGs of a block beside the statements made of them."""
+
+    measured_ecgs: pa.Table
+    """Without measurements that a statement takes the meaning from."""
+    labels: pa.Table
+    annotations: pa.Table
+    """ecg_id, annotation_text: who stands behind the statements."""
+    findings: pa.Table
+    verdicts: pa.Table
+    unsure: pa.Table
+
+
+def judge(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided) -> Judged:
+    """The views findings (what could be assessed) and verdicts, and what the other views are derived from.
 
     Args:
         measured_ecgs: as for `decide_ecgs`.
@@ -299,27 +311,30 @@ def derive_views(
         decided: what `decide_ecgs` gives.
     """
     measured_ecgs, stays = unexplained(measured_ecgs, decided, labels, guidelines)
-    label_index = pa.array(range(labels.num_rows), pa.int64())
     with LockedConnection({"merged": measured_ecgs}) as connection:
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
-    relations = relation_tables(guidelines)
     label = _labels_of(decided, labels)
     suggests = _suggests(measured_ecgs, decided, labels, label, guidelines)
-    findings = _findings(decided, stays, suggests, label, labels, annotations, relations["guideline_criteria"])
+    criteria = relation_tables(guidelines)["guideline_criteria"]
+    findings = _findings(decided, stays, suggests, label, labels, annotations, criteria)
     verdicts = verdicts_view(decided, stays, suggests, label >= 0, findings, guidelines)
-    yield "verdicts", verdicts
+    return Judged(measured_ecgs, labels, annotations, findings, verdicts, decided.unsure)
+
+
+def derive_views(judged: Judged, guidelines: GuidelineSet) -> Iterator[tuple[str, pa.Table]]:
+    """The other views of a block of ECGs that need no other block, each in ECG order and with its name: facts,
+    lead_values, labels, negatives."""
+    shortfalls = pc.and_(judged.findings["labelled"], pc.equal(judged.findings["verdict"], "not_met"))
     tables = {
-        "merged": measured_ecgs,
-        "annotations": annotations,
-        "source_labels": labels.append_column("label_index", label_index),
-        "shortfalls": _shortfalls(findings),
-        "norm_findings": findings.filter(pc.equal(findings["code"], "NORM")),
-        "verdicts": verdicts,
-        "unsure": decided.unsure,
-        **relations,
+        "merged": judged.measured_ecgs,
+        "annotations": judged.annotations,
+        "source_labels": judged.labels.append_column("label_index", pa.array(np.arange(judged.labels.num_rows))),
+        "shortfalls": judged.findings.filter(pc.and_(shortfalls, judged.findings["evidence_text"].is_valid())),
+        "norm_findings": judged.findings.filter(pc.equal(judged.findings["code"], "NORM")),
+        "verdicts": judged.verdicts,
+        "unsure": judged.unsure,
+        **relation_tables(guidelines),
     }
-    yield "findings", findings
-    del findings
     setup = [
         PLAN_FAST,
         _MEASURED_ECGS,
@@ -334,9 +349,11 @@ def derive_views(
     ]
     with LockedConnection(tables, setup=setup) as connection:
         derived = _rewritten(connection.select(_FACTS))
-        yield "facts", pa.table({**_columns(measured_ecgs), **_columns(derived)})
-        for name, order in (("lead_values", "lead_number"), ("labels", "label_index"), ("negatives", "code")):
-            yield name, _rewritten(connection.select(f"SELECT * FROM {name} ORDER BY ecg_index, {order}"))
+        yield "facts", pa.table({**_columns(judged.measured_ecgs), **_columns(derived)})
+        yield "lead_values", _rewritten(connection.select("SELECT * FROM lead_values ORDER BY ecg_index, lead_number"))
+        for name, order in (("labels", "label_index"), ("negatives", "code")):
+            view = _rewritten(connection.select(f"SELECT * FROM {name} ORDER BY ecg_index, {order}"))
+            yield name, view.append_column("criteria", criteria_of(view, judged.findings))
 
 
 def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
@@ -403,15 +420,15 @@ def _findings(
     )
 
 
-def _shortfalls(findings: pa.Table) -> pa.Table:
-    """Criteria that an ECG does not meet although their statement is made."""
-    not_met = pc.and_(findings["labelled"], pc.equal(findings["verdict"], "not_met"))
-    return findings.filter(pc.and_(not_met, findings["evidence_text"].is_valid()))
-
-
 def _kept_once(places: pa.Array, texts: pa.ChunkedArray) -> pa.DictionaryArray:
     """The text at each place; SQL reads a dictionary two to four times as fast as texts."""
     return pa.DictionaryArray.from_arrays(places, texts.combine_chunks())
+
+
+def views_of(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
+    """Every view of these ECGs that needs no other block; arguments as for `judge`."""
+    judged = judge(measured_ecgs, labels, guidelines, decide_ecgs(measured_ecgs, guidelines))
+    return {"findings": judged.findings, "verdicts": judged.verdicts, **dict(derive_views(judged, guidelines))}
 
 
 def derive_comparisons(facts: pa.Table) -> pa.Table:

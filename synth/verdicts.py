@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ecglm.synth.findings import MET, NOT_MET, Bools, Decided, narrow
 from ecglm.synth.guidelines import GuidelineSet
@@ -102,3 +103,42 @@ def _first(chosen: Bools, row: Rows, told: Rows) -> Rows:
     which = chosen[:, told]
     rows = np.take_along_axis(row[:, told], which.argmax(axis=1)[:, None], axis=1)[:, 0]
     return np.where(which.any(axis=1), rows, -1)
+
+
+_TOLD = {
+    "criterion": "criterion",
+    "role": "role",
+    "verdict": "verdict",
+    "suggests": "suggests",
+    "text": "evidence_text",
+    "criterion_text": "criterion_text",
+    "citation": "citation",
+    "evidence": "evidence",
+}
+"""Fields of an item of `criteria`, and the columns of `findings` they are."""
+
+
+def criteria_of(statements: pa.Table, findings: pa.Table) -> pa.ListArray:
+    """What could be assessed of each statement's criteria, in the order in which they are told; empty where nothing.
+
+    Args:
+        statements: ecg_index and code, one row per statement.
+        findings: the view of these ECGs, in the order of ECGs and codes.
+    """
+    codes = pc.unique(findings["code"].cast(pa.string())).sort()
+
+    def keys(table: pa.Table) -> Rows:
+        place = pc.fill_null(pc.index_in(table["code"].cast(pa.string()), value_set=codes), len(codes)).to_numpy()
+        return np.asarray(table["ecg_index"].to_numpy() * (len(codes) + 1) + place, np.int64)
+
+    of_findings, of_statements = keys(findings), keys(statements)
+    starts, stops = (np.searchsorted(of_findings, of_statements, side) for side in ("left", "right"))
+    offsets = np.concatenate([[0], np.cumsum(stops - starts)])
+    statement = np.repeat(np.arange(len(starts)), stops - starts)
+    rows = np.arange(offsets[-1]) - offsets[statement] + starts[statement]
+    rows = rows[np.lexsort((findings["place"].to_numpy()[rows], statement))]
+    told = findings.select(list(_TOLD.values())).take(pa.array(rows)).combine_chunks()
+    # few of all texts: a dictionary would hold them all
+    fields = [told[name].cast(pa.string()) if name == "evidence_text" else told[name] for name in _TOLD.values()]
+    items = pa.StructArray.from_arrays([field.combine_chunks() for field in fields], names=list(_TOLD))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)

@@ -19,7 +19,7 @@ from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import CorpusError, ECGLMError
-from ecglm.synth.facts import decide_ecgs, derive_comparisons, derive_views, merge_measurements
+from ecglm.synth.facts import derive_comparisons, merge_measurements, views_of
 from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
@@ -166,7 +166,7 @@ class _Behind:
     def views(self) -> dict[str, pa.Table]:
         """What templates see of these ECGs, made as a build makes it."""
         merged = merge_measurements(self.ecgs, self.providers, self.ecg_index)
-        views = dict(derive_views(merged, self.labels, self.guidelines, decide_ecgs(merged, self.guidelines)))
+        views = views_of(merged, self.labels, self.guidelines)
         listed = self._rows("ecgqa_ecgs", self.ecgs["ecg_id"].to_pylist()) if self.is_listed else None
         ecgqa = derive_ecgqa(views, self.guidelines, listed)
         pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}

@@ -9,10 +9,9 @@ import pytest
 
 from ecglm.synth.facts import (
     available_measurements,
-    decide_ecgs,
     derive_comparisons,
-    derive_views,
     merge_measurements,
+    views_of,
 )
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts, load_guidelines
 from ecglm.synth.schema import ECGS, LABELS, LEADS
@@ -61,7 +60,7 @@ class Made:
         provider = pa.table({name: [row.get(name) for row in self.measured] for name in names})
         merged = merge_measurements(ecgs, [("measured", provider)], pa.array(range(len(self.ecgs)), pa.int64()))
         labels = pa.Table.from_pylist(self.labels, schema=LABELS)
-        views = dict(derive_views(merged, labels, self.guidelines, decide_ecgs(merged, self.guidelines)))
+        views = views_of(merged, labels, self.guidelines)
         self.facts_table = views["facts"]
         self.views = {name: table.to_pylist() for name, table in views.items()}
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from ecglm.synth.facts import (
     decide_ecgs,
     derive_comparisons,
     derive_views,
+    judge,
     merge_measurements,
 )
 from ecglm.synth.gate import gate_counts, gate_table
@@ -132,12 +133,17 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     views: dict[str, pa.Table] = {}
     digests: dict[str, str] = {}
 
-    def keep(name: str, view: pa.Table) -> None:
+    def keep(name: str, view: pa.Table) -> pa.Table:
+        """Writes a view; the same, from the file, so that the memory can be used for the next."""
         path = folder / f"{name}.arrow"
         digests[name] = write_arrow(path, view)
-        views[name] = read_arrow(path)  # from the file, so that the memory can be used for the next
+        views[name] = read_arrow(path)
+        return views[name]
 
-    for name, view in derive_views(merged, labels, guidelines_of_worker(job.guidelines), decided):
+    guidelines = guidelines_of_worker(job.guidelines)
+    judged = judge(merged, labels, guidelines, decided)
+    judged = replace(judged, findings=keep("findings", judged.findings), verdicts=keep("verdicts", judged.verdicts))
+    for name, view in derive_views(judged, guidelines):
         keep(name, view)
         del view
     keep("ecgqa", _ecgqa(job, views))
