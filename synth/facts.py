@@ -349,7 +349,9 @@ def derive_views(judged: Judged, guidelines: GuidelineSet) -> Iterator[tuple[str
     ]
     with LockedConnection(tables, setup=setup) as connection:
         derived = _rewritten(connection.select(_FACTS))
-        yield "facts", pa.table({**_columns(judged.measured_ecgs), **_columns(derived)})
+        norm = pa.table({"ecg_index": judged.measured_ecgs["ecg_index"], "code": pa.repeat("NORM", derived.num_rows)})
+        columns = {**_columns(judged.measured_ecgs), **_columns(derived)}
+        yield "facts", pa.table({**columns, "norm_criteria": criteria_of(norm, judged.findings)})
         yield "lead_values", _rewritten(connection.select("SELECT * FROM lead_values ORDER BY ecg_index, lead_number"))
         for name, order in (("labels", "label_index"), ("negatives", "code")):
             view = _rewritten(connection.select(f"SELECT * FROM {name} ORDER BY ecg_index, {order}"))
