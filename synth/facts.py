@@ -59,10 +59,13 @@ _CERTAINTY_PHRASE = (
 )
 
 _SUREST_FIRST = (
-    "CASE certainty WHEN 'probable' THEN 1 WHEN 'possible' THEN 2 WHEN 'not_excluded' THEN 3 WHEN 'unknown' THEN 4"
-    " ELSE 0 END, label_index"
+    "((CASE certainty WHEN 'probable' THEN 1 WHEN 'possible' THEN 2 WHEN 'not_excluded' THEN 3 WHEN 'unknown' THEN 4"
+    " ELSE 0 END)::BIGINT * 1000000000 + label_index)"
 )
 """Order of statements in a sentence: `possible` before one statement must not seem to qualify those after it."""
+
+_MOST = 1000
+"""Statements or criteria of one ECG, at most; `arg_min(…, place, _MOST)` lists them in order, and sorts no group."""
 
 _ANNOTATION = (
     "CASE WHEN ecg_id LIKE 'simulated:%' THEN 'the simulator''s annotation'"
@@ -74,23 +77,23 @@ _ANNOTATION = (
 
 _MEASURED_ECGS = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
 
-_CONTRADICTIONS = """
+_CONTRADICTIONS = f"""
 CREATE TABLE contradictions AS
-SELECT ecg_id, code, and_join(list(evidence_text ORDER BY role, criterion)) AS contradiction,
+SELECT ecg_id, code, and_join(arg_min(evidence_text, place, {_MOST})) AS contradiction,
        array_to_string(list_sort(list(DISTINCT citation)), '; ') AS contradiction_citation,
-       flatten(list(evidence ORDER BY role, criterion)) AS contradiction_evidence
+       flatten(arg_min(evidence, place, {_MOST})) AS contradiction_evidence
 FROM (
     SELECT * FROM (
-        SELECT *, bool_or(role = 'defining') OVER (PARTITION BY ecg_id, code) AS some_defining,
+        SELECT *, bool_or(role = 'defining') OVER (PARTITION BY ecg_index, code) AS some_defining,
             abs(evidence[1].value - try_cast(regexp_extract(evidence[1].limit, '-?[0-9.]+') AS DOUBLE)) AS missed_by
         FROM shortfalls
     )
     WHERE role = 'defining' OR NOT some_defining
     -- one value that misses several limits is quoted once, with the nearest; what falls short of two rules, once
     QUALIFY (len(evidence) <> 1 OR row_number() OVER (
-        PARTITION BY ecg_id, code, len(evidence), evidence[1].name, evidence[1].value ORDER BY missed_by, criterion
+        PARTITION BY ecg_index, code, len(evidence), evidence[1].name, evidence[1].value ORDER BY missed_by, place
     ) = 1) AND row_number() OVER (
-        PARTITION BY ecg_id, code, evidence_text ORDER BY len(evidence), role, criterion
+        PARTITION BY ecg_index, code, evidence_text ORDER BY len(evidence), place
     ) = 1
 )
 SEMI JOIN (FROM verdicts WHERE labelled AND support = 'contradicted') USING (ecg_index, code)
@@ -183,8 +186,8 @@ def _leads_text(column: str) -> str:
 def _kind_text(kind: str, name: str) -> str:
     chosen = f"list_contains(kinds, '{kind}') AND code <> 'NORM'"
     return (
-        f"and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST}) FILTER ({chosen})) AS {name}_text,"
-        f" coalesce(list(code ORDER BY label_index) FILTER (list_contains(kinds, '{kind}')), []) AS {name}_codes"
+        f"and_join(arg_min(certainty_phrase, {_SUREST_FIRST}, {_MOST}) FILTER ({chosen})) AS {name}_text,"
+        f" coalesce(arg_min(code, label_index, {_MOST}) FILTER (list_contains(kinds, '{kind}')), []) AS {name}_codes"
     )
 
 
@@ -207,16 +210,16 @@ _FACTS = f"""
 WITH stated AS (
     SELECT ecg_id, {_kind_text("rhythm", "rhythm")}, {_kind_text("diagnostic", "diagnostic")},
            {_kind_text("form", "form")},
-           and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
+           and_join(arg_min(certainty_phrase, {_SUREST_FIRST}, {_MOST})
                     FILTER (code <> 'NORM')) AS statements_text,
-           and_join(list(certainty_phrase ORDER BY {_SUREST_FIRST})
+           and_join(arg_min(certainty_phrase, {_SUREST_FIRST}, {_MOST})
                     FILTER (code <> 'NORM' AND kinds <> ['rhythm'])) AS findings_text,
-           list(code ORDER BY label_index) AS codes, flatten(list(evidence ORDER BY label_index)) AS label_evidence,
-           coalesce(list(code ORDER BY label_index) FILTER (certainty IN ('stated', 'certain', 'probable')), [])
+           arg_min(code, label_index, {_MOST}) AS codes, flatten(arg_min(evidence, label_index, {_MOST})) AS label_evidence,
+           coalesce(arg_min(code, label_index, {_MOST}) FILTER (certainty IN ('stated', 'certain', 'probable')), [])
                AS firm_codes,
            coalesce(list(DISTINCT superclass ORDER BY superclass) FILTER (superclass IS NOT NULL), []) AS superclasses,
-           coalesce(list({{'code': code, 'name': name, 'text': contradiction, 'evidence': contradiction_evidence}}
-                         ORDER BY label_index) FILTER (contradiction IS NOT NULL), []) AS contradictions
+           coalesce(arg_min({{'code': code, 'name': name, 'text': contradiction, 'evidence': contradiction_evidence}},
+                         label_index, {_MOST}) FILTER (contradiction IS NOT NULL), []) AS contradictions
     FROM labels GROUP BY ecg_id
 )
 SELECT a.annotation_text,

@@ -19,8 +19,8 @@ WITH limits AS (
             AS step_citations,
         array_to_string(list_sort(list_distinct(list(citation) FILTER (criterion LIKE 'pr%' OR criterion LIKE 'q%'))),
             '; ') AS interval_citations,
-        flatten(list(evidence ORDER BY criterion)) AS step_evidence,
-        flatten(list(evidence ORDER BY criterion) FILTER (criterion LIKE 'pr%' OR criterion LIKE 'q%'))
+        flatten(arg_min(evidence, place, 100)) AS step_evidence,
+        flatten(arg_min(evidence, place, 100) FILTER (criterion LIKE 'pr%' OR criterion LIKE 'q%'))
             AS interval_evidence
     FROM norm_findings GROUP BY ecg_id
 )
