@@ -462,6 +462,53 @@ def test_findings_are_those_that_could_be_assessed(made: Made) -> None:
     assert (other["verdict"], other["labelled"], other["certainty"]) == ("not_met", False, None)
 
 
+def told(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings of one statement in the order in which its criteria are told."""
+    return sorted(findings, key=lambda row: (row["role"], row["criterion"]))
+
+
+@pytest.mark.parametrize("which", ["normality", "made"])
+def test_verdicts_are_what_the_findings_of_a_statement_say_together(which: str, request: pytest.FixtureRequest) -> None:
+    made: Made = request.getfixturevalue(which)
+    exhaustive = {code for code, guideline in made.guidelines.by_code.items() if guideline.criteria_exhaustive}
+    n_criteria = {code: len(guideline.rules) for code, guideline in made.guidelines.by_code.items()}
+    findings: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in made.views["findings"]:
+        findings.setdefault((row["ecg_index"], row["code"]), []).append(row)
+    verdicts = {(row["ecg_index"], row["code"]): row for row in made.views["verdicts"]}
+    assert list(verdicts) == list(findings)
+    for key, rows in findings.items():
+        verdict = verdicts[key]
+        signs = [row for row in told(rows) if row["verdict"] == "met" and row["suggests"]]
+        refutations = [row for row in told(rows) if row["role"] == "defining" and row["verdict"] == "not_met"]
+        none_met = all(row["verdict"] == "not_met" for row in rows) and len(rows) == n_criteria[key[1]]
+        contradicted = bool(refutations) or (key[1] in exhaustive and none_met)
+        assert verdict["support"] == ("contradicted" if contradicted else "met" if signs else "not_met"), key
+        assert (verdict["suggested"], verdict["refuted"]) == (bool(signs), bool(refutations)), key
+        assert (verdict["labelled"], verdict["name"]) == (rows[0]["labelled"], rows[0]["name"])
+        for prefix, of in (("met", signs), ("refuted", refutations)):
+            first = next((row for row in of if row["evidence_text"] is not None), None)
+            for name, column in (("text", "evidence_text"), ("evidence", "evidence"), ("citation", "citation")):
+                assert verdict[f"{prefix}_{name}"] == (first and first[column]), (key, prefix, name)
+    assert {row["support"] for row in verdicts.values()} == {"met", "not_met", "contradicted"}
+
+
+@pytest.mark.parametrize("which", ["normality", "made"])
+def test_statements_carry_what_was_assessed_of_their_criteria(which: str, request: pytest.FixtureRequest) -> None:
+    made: Made = request.getfixturevalue(which)
+
+    def carried(index: int, code: str) -> list[dict[str, Any]]:
+        rows = [row for row in made.views["findings"] if (row["ecg_index"], row["code"]) == (index, code)]
+        same = ("criterion", "role", "verdict", "suggests", "criterion_text", "citation", "evidence")
+        return [{name: row[name] for name in same} | {"text": row["evidence_text"]} for row in told(rows)]
+
+    statements = [(row, row["code"], row["criteria"]) for view in ("labels", "negatives") for row in made.views[view]]
+    statements += [(row, "NORM", row["norm_criteria"]) for row in made.views["facts"]]
+    for row, code, criteria in statements:
+        assert criteria == carried(row["ecg_index"], code), (row["ecg_id"], code)
+    assert any(len(criteria) > 1 for _, _, criteria in statements) and any(not criteria for _, _, criteria in statements)
+
+
 def absent(made: Made, name: str) -> set[str]:
     return {row["code"] for row in made.rows("negatives", name)}
 
@@ -572,7 +619,7 @@ def test_an_automatic_annotation_is_not_called_a_cardiologists(made: Made) -> No
 def test_every_view_is_in_ecg_order(made: Made) -> None:
     order = [row["ecg_id"] for row in made.views["facts"]]
     assert order == [ecg["ecg_id"] for ecg in made.ecgs]
-    for view in ("labels", "negatives", "findings"):
+    for view in ("labels", "negatives", "findings", "verdicts"):
         places = [row["ecg_index"] for row in made.views[view]]
         assert places == sorted(places), view
 
