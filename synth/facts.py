@@ -214,7 +214,8 @@ WITH stated AS (
                     FILTER (code <> 'NORM')) AS statements_text,
            and_join(arg_min(certainty_phrase, {_SUREST_FIRST}, {_MOST})
                     FILTER (code <> 'NORM' AND kinds <> ['rhythm'])) AS findings_text,
-           arg_min(code, label_index, {_MOST}) AS codes, flatten(arg_min(evidence, label_index, {_MOST})) AS label_evidence,
+           arg_min(code, label_index, {_MOST}) AS codes,
+           flatten(arg_min(evidence, label_index, {_MOST})) AS label_evidence,
            coalesce(arg_min(code, label_index, {_MOST}) FILTER (certainty IN ('stated', 'certain', 'probable')), [])
                AS firm_codes,
            coalesce(list(DISTINCT superclass ORDER BY superclass) FILTER (superclass IS NOT NULL), []) AS superclasses,

@@ -14,10 +14,11 @@ from ecglm.synth.errors import DefinitionError, SourceError
 from ecglm.synth.measure import table as measured_table
 from ecglm.synth.schema import OPTIONAL_TABLES, REJECTED
 from ecglm.synth.sources import Source
-from ecglm.synth.sources.ptbxl_plus import PtbxlPlus, is_ptbxl_plus, open_ptbxl_plus
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ecglm.synth.sources.ptbxl_plus import PtbxlPlus
 
 PREFERRED = ("12sl", "unig")
 """Providers asked before `measured` unless the configuration says otherwise; others are asked only if it names them."""
@@ -44,6 +45,8 @@ def read_extras(folders: Sequence[Path], source: Source) -> Extras:
     Raises:
         SourceError: a folder is neither PTB-XL+ nor made by `synth measure`, or two bring the same provider.
     """
+    from ecglm.synth.sources.ptbxl_plus import is_ptbxl_plus, open_ptbxl_plus
+
     measured: measured_table.MeasuredTable | None = None
     official: PtbxlPlus | None = None
     fingerprint: dict[str, str] = {}

@@ -6,10 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
 import xxhash
+
+if TYPE_CHECKING:
+    import polars as pl
 
 WAVEFORM_SUFFIXES = (".hea", ".dat")
 
@@ -42,6 +45,8 @@ class Source:
 
 def polars_schema(schema: pa.Schema) -> pl.Schema:
     """The polars names and types of a canonical Arrow schema."""
+    import polars as pl  # the workers of a build need none of it, and it takes as long as all else they import
+
     frame = pl.from_arrow(schema.empty_table())
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table never becomes a Series
     return frame.schema
