@@ -6,7 +6,7 @@ made of those columns at once. Texts repeat, so each distinct one is made once a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -238,7 +238,8 @@ def evidence_texts(
     that is not met only what falls short: of "wide and to the left" not the width where it is wide.
     """
     texts: list[pa.StringArray] = []
-    places = np.full(chosen.shape, -1, np.int32)
+    verdicts, values, chosen = (np.asfortranarray(each) for each in (verdicts, values, chosen))  # read by column
+    places = np.full(chosen.shape, -1, np.int32, order="F")
     first = n_texts = 0
     for number, (_, rule) in enumerate(rules):
         parts = []
@@ -309,23 +310,23 @@ def _as_printed(values: Doubles, unit: str, limits: Sequence[Limit]) -> Doubles:
 
 
 def _joined(parts: Sequence[tuple[pa.StringArray, Integers]]) -> tuple[pa.StringArray, Integers]:
-    """Texts of several values joined as in a sentence, and for each ECG which of them; -1 where nothing is known."""
+    """Texts of several values joined as in a sentence (`a`, `a and b`, `a, b and c`), and for each ECG which of them;
+    -1 where nothing is known."""
     codes = np.stack([codes for _, codes in parts])
-    said = (codes >= 0).T @ (1 << np.arange(len(parts)))  # which of the values are, as bits
-    joined: list[pa.StringArray] = []
+    said = codes >= 0
+    last = len(parts) - 1 - said[::-1].argmax(axis=0)
+
+    def texts(ecgs: npt.NDArray[np.intp], where: Callable[[int], Bools]) -> list[pa.StringArray]:
+        """Of each value, NULL where it is not to stand."""
+        return [
+            words.take(pa.array(codes[part, ecgs], mask=~(said[part] & where(part))[ecgs]))
+            for part, (words, _) in enumerate(parts)
+        ]
+
+    one, several = np.flatnonzero(said.sum(axis=0) == 1), np.flatnonzero(said.sum(axis=0) > 1)
+    listed = pc.binary_join_element_wise(*texts(several, lambda part: last != part), ", ", null_handling="skip")
+    ending = pc.coalesce(*texts(np.concatenate([several, one]), lambda part: last == part))
+    joined = pc.binary_join_element_wise(listed, ending[: len(several)], " and ")
     places = np.full(codes.shape[1], -1, np.int32)
-    for pattern in np.flatnonzero(np.bincount(said)).tolist():
-        alike = np.flatnonzero(said == pattern)
-        spoken = [part for part in range(len(parts)) if pattern >> part & 1]
-        if spoken:
-            places[alike] = np.arange(len(alike)) + sum(map(len, joined))
-            joined.append(_and_join([parts[part][0].take(pa.array(codes[part, alike])) for part in spoken]))
-    return pa.concat_arrays(joined), places
-
-
-def _and_join(words: Sequence[pa.StringArray]) -> pa.StringArray:
-    """`a`, `a and b`, `a, b and c`, row by row."""
-    text = words[0]
-    for more in words[1:-1]:
-        text = pc.binary_join_element_wise(text, more, ", ")
-    return pc.binary_join_element_wise(text, words[-1], " and ") if len(words) > 1 else text
+    places[several], places[one] = np.arange(len(several)), len(several) + np.arange(len(one))
+    return pa.concat_arrays([joined, ending[len(several) :]]), places
