@@ -122,28 +122,34 @@ SELECT *, {_CERTAINTY_PHRASE} AS certainty_phrase FROM (
 _NEGATIVES = """
 CREATE TABLE negatives AS
 WITH candidates AS (
-    SELECT l.ecg_id, l.ecg_index, c.other_code AS code, c.other_name AS name, c.other_phrase AS phrase,
-           l.code AS because_code, l.name AS because_name, l.phrase AS because_phrase, c.how, l.annotation_text
+    SELECT l.ecg_index, c.other_code AS code, arg_min(l.label_index, stable_hash(l.ecg_id || l.code)) AS label_index
     FROM labels l JOIN confusions c ON c.code = l.code JOIN guidelines g ON g.code = c.other_code
     WHERE c.other_code <> 'NORM' AND l.certainty <> 'unknown'
       AND len(list_intersect(g.kinds, ['diagnostic', 'form', 'rhythm'])) > 0  -- what a source could have stated
-    QUALIFY row_number() OVER (PARTITION BY l.ecg_id, c.other_code ORDER BY stable_hash(l.ecg_id || l.code), l.code) = 1
+    GROUP BY ALL
+),
+absent AS (
+    FROM candidates
+    ANTI JOIN labels USING (ecg_index, code)
+    ANTI JOIN (SELECT l.ecg_index, o.code FROM labels l JOIN overlapping o ON o.other_code = l.code) AS overlapped
+        USING (ecg_index, code)
+    ANTI JOIN unsure USING (ecg_index, code)
 ),
 judged AS (
-    SELECT * FROM verdicts SEMI JOIN candidates USING (ecg_index, code)
+    FROM verdicts SEMI JOIN absent USING (ecg_index, code)
 )
-SELECT n.*, coalesce(v.refuted, false) AS refuted, coalesce(v.support = 'met', false) AS suggested,
+SELECT l.ecg_id, l.ecg_index, n.code, c.other_name AS name, c.other_phrase AS phrase,
+       l.code AS because_code, l.name AS because_name, l.phrase AS because_phrase, c.how, l.annotation_text,
+       coalesce(v.refuted, false) AS refuted, coalesce(v.support = 'met', false) AS suggested,
        v.refuted_evidence AS evidence, v.refuted_text AS evidence_text, v.refuted_citation AS citation,
        CASE WHEN v.support = 'met' THEN v.met_text END AS suggestion,
        CASE WHEN v.support = 'met' THEN v.met_citation END AS suggestion_citation,
        CASE WHEN v.support = 'met' THEN v.met_evidence END AS suggestion_evidence,
-       stable_hash(n.ecg_id || ':' || n.code) AS draw
-FROM candidates n
+       stable_hash(l.ecg_id || ':' || n.code) AS draw
+FROM absent n
+JOIN labels l ON l.label_index = n.label_index
+JOIN confusions c ON c.code = l.code AND c.other_code = n.code
 LEFT JOIN judged v ON v.ecg_index = n.ecg_index AND v.code = n.code
-WHERE NOT EXISTS (SELECT 1 FROM labels p WHERE p.ecg_id = n.ecg_id AND p.code = n.code)
-  AND NOT EXISTS (SELECT 1 FROM labels p JOIN overlapping o ON o.code = n.code AND o.other_code = p.code
-                  WHERE p.ecg_id = n.ecg_id)
-  AND NOT EXISTS (SELECT 1 FROM unsure u WHERE u.ecg_id = n.ecg_id AND u.code = n.code)
 """
 
 _NORMAL = f"""

@@ -55,7 +55,7 @@ class Decided:
     rules: Sequence[tuple[str, Criterion]]
     evaluated: Evaluated
     unsure: pa.Table
-    """ecg_id, code: statements whose absence the record's own columns put in doubt."""
+    """ecg_index, code: statements whose absence the record's own columns put in doubt."""
 
     @property
     def findings(self) -> pa.Table:
@@ -128,7 +128,7 @@ def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
     found = evaluate(connection, guidelines)
     ecg, code = np.nonzero(found.doubts)
     unsure = pa.table(
-        {"ecg_id": found.ecg_id.take(pa.array(ecg)), "code": _repeated(found.doubted, code.astype(np.int32))}
+        {"ecg_index": found.ecg_index.take(pa.array(ecg)), "code": _repeated(found.doubted, code.astype(np.int32))}
     )
     return Decided(rules_of(guidelines), found, unsure)
 

@@ -45,35 +45,30 @@ def verdicts_view(
         findings: the view of these verdicts.
         guidelines: those of `decided`.
     """
-    codes = codes_of(decided)
-    verdicts = decided.evaluated.verdicts
-    row = np.where(stays, np.cumsum(stays).reshape(stays.shape) - 1, -1)  # of each verdict in `findings`
-    said = np.zeros(stays.size, bool)
-    said[np.flatnonzero(stays)] = findings["evidence_text"].is_valid().to_numpy()
-    said = said.reshape(stays.shape)
-    sign = stays & (verdicts == MET) & suggests
-    refutation = stays & (verdicts == NOT_MET) & np.array([rule.role == "defining" for _, rule in decided.rules])
-
-    shape = len(verdicts), len(codes)
-    there, signed, refuted, contradicted = (np.zeros(shape, bool) for _ in range(4))
-    met_row, refuted_row = (np.full(shape, -1) for _ in range(2))
+    rules, verdicts = decided.rules, decided.evaluated.verdicts
     starts = np.unique(statement_of(decided), return_index=True)[1]
-    for place, (code, start) in enumerate(zip(codes, starts.tolist(), strict=True)):
-        n_rules = len(guidelines.by_code[code].rules)
-        of = slice(start, start + n_rules)
-        # the order in which criteria are told: defining ones first
-        told = start + np.array(sorted(range(n_rules), key=lambda n: decided.rules[start + n][1].role))
-        there[:, place] = stays[:, of].any(axis=1)
-        signed[:, place] = sign[:, of].any(axis=1)
-        refuted[:, place] = refutation[:, of].any(axis=1)
-        contradicted[:, place] = refuted[:, place]
-        if guidelines.by_code[code].criteria_exhaustive:
-            contradicted[:, place] |= (stays[:, of] & (verdicts[:, of] == NOT_MET)).all(axis=1)
-        met_row[:, place] = _first(sign & said, row, told)
-        refuted_row[:, place] = _first(refutation & said, row, told)
+    # within each statement in the order in which its criteria are told: defining ones first
+    told = np.array(sorted(range(len(rules)), key=lambda n: (rules[n][0], rules[n][1].role, rules[n][1].id)), np.int64)
+    row = np.where(stays, np.cumsum(stays).reshape(stays.shape) - 1, -1)  # of each verdict in `findings`
+    said = np.zeros(stays.shape, bool)
+    said[stays] = findings["evidence_text"].is_valid().to_numpy()
 
+    def some(which: Bools) -> Bools:
+        """(n_ecgs, n_codes): whether a criterion of the statement is such."""
+        return np.asarray(np.logical_or.reduceat(which, starts, axis=1), bool)
+
+    def first(which: Bools) -> pa.Array:
+        """The row of the first criterion that is such, of each statement that is there; NULL where none is."""
+        rank = np.minimum.reduceat(np.where(which[:, told], np.arange(len(told)), len(told)), starts, axis=1)
+        rows = np.take_along_axis(row, told[np.minimum(rank, len(told) - 1)], axis=1)
+        return pa.array(rows[there], mask=(rank == len(told))[there])
+
+    sign = stays & (verdicts == MET) & suggests
+    refutation = stays & (verdicts == NOT_MET) & np.array([rule.role == "defining" for _, rule in rules], bool)
+    there, signed, refuted = some(stays), some(sign), some(refutation)
+    exhaustive = np.array([guidelines.by_code[code].criteria_exhaustive for code in codes_of(decided)], bool)
+    contradicted = refuted | exhaustive & ~some(~stays | (verdicts != NOT_MET))
     support = np.where(contradicted, _CONTRADICTED, np.where(signed, _MET, _NOT_MET))[there]
-    met, against = (pa.array(rows[there], mask=rows[there] < 0) for rows in (met_row, refuted_row))
     some_row = pa.array(np.maximum.reduceat(row, starts, axis=1)[there])
     return pa.table(
         {
@@ -82,8 +77,8 @@ def verdicts_view(
             "support": pa.DictionaryArray.from_arrays(pa.array(support, narrow(len(_SUPPORT))), _SUPPORT),
             "suggested": pa.array(signed[there]),
             "refuted": pa.array(refuted[there]),
-            **_quoted("met", findings, met),
-            **_quoted("refuted", findings, against),
+            **_quoted("met", findings, first(sign & said)),
+            **_quoted("refuted", findings, first(refutation & said)),
         }
     )
 
@@ -96,13 +91,6 @@ def _quoted(prefix: str, findings: pa.Table, rows: pa.Array) -> dict[str, pa.Chu
         f"{prefix}_evidence": findings["evidence"].take(rows),
         f"{prefix}_citation": findings["citation"].take(rows),
     }
-
-
-def _first(chosen: Bools, row: Rows, told: Rows) -> Rows:
-    """(n_ecgs,): the row of the first of some criteria that is chosen; -1 where none is."""
-    which = chosen[:, told]
-    rows = np.take_along_axis(row[:, told], which.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.where(which.any(axis=1), rows, -1)
 
 
 _TOLD = {
