@@ -207,10 +207,8 @@ def evidence_lists(
     limits = [limit for _, rule in rules for limit in rule.limits.values()]
     rule_of_limit = np.array([number for number, (_, rule) in enumerate(rules) for _ in rule.limits], np.int64)
     there = ~np.isnan(values.astype(np.float64, copy=False)) & chosen[:, rule_of_limit]
-    belongs = np.zeros((len(limits), len(rules)), np.float32)
-    belongs[np.arange(len(limits)), rule_of_limit] = 1
-    counts = (there.astype(np.float32) @ belongs)[chosen].astype(np.int32)
-    which = np.nonzero(there)[1]
+    ecg, which = np.nonzero(there)
+    counts = np.bincount(ecg * len(rules) + rule_of_limit[which], minlength=chosen.size)[chosen.ravel()]
     offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
 
     def of_limits(texts: list[str]) -> pa.DictionaryArray:
@@ -238,7 +236,8 @@ def evidence_texts(
     that is not met only what falls short: of "wide and to the left" not the width where it is wide.
     """
     texts: list[pa.StringArray] = []
-    verdicts, values, chosen = (np.asfortranarray(each) for each in (verdicts, values, chosen))  # read by column
+    # they are read column by column
+    verdicts, values, chosen = np.asfortranarray(verdicts), np.asfortranarray(values), np.asfortranarray(chosen)
     places = np.full(chosen.shape, -1, np.int32, order="F")
     first = n_texts = 0
     for number, (_, rule) in enumerate(rules):

@@ -113,11 +113,13 @@ def criteria_of(statements: pa.Table, findings: pa.Table) -> pa.ListArray:
         statements: ecg_index and code, one row per statement.
         findings: the view of these ECGs, in the order of ECGs and codes.
     """
-    codes = pc.unique(findings["code"].cast(pa.string())).sort()
+    codes = findings["code"].combine_chunks().dictionary.unique().sort()
 
     def keys(table: pa.Table) -> Rows:
-        place = pc.fill_null(pc.index_in(table["code"].cast(pa.string()), value_set=codes), len(codes)).to_numpy()
-        return np.asarray(table["ecg_index"].to_numpy() * (len(codes) + 1) + place, np.int64)
+        code = table["code"].combine_chunks()
+        code = code if pa.types.is_dictionary(code.type) else code.dictionary_encode()
+        place = pc.fill_null(pc.index_in(code.dictionary, value_set=codes), len(codes)).to_numpy()
+        return np.asarray(table["ecg_index"].to_numpy() * (len(codes) + 1) + place[code.indices.to_numpy()], np.int64)
 
     of_findings, of_statements = keys(findings), keys(statements)
     starts, stops = (np.searchsorted(of_findings, of_statements, side) for side in ("left", "right"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -48,12 +49,10 @@ def write_arrow(path: Path, table: pa.Table) -> str:
     temporary = path.with_name(path.name + ".part")
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-    digest = xxhash.xxh3_128()
-    with temporary.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    with temporary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        digest = xxhash.xxh3_128_hexdigest(content)
     temporary.replace(path)
-    return digest.hexdigest()
+    return digest
 
 
 def read_arrow(path: Path) -> pa.Table:
