@@ -26,9 +26,13 @@ TABLES = ("ecgs", "labels", "measurements", "findings", "pairs", "rejected", "te
 ROW_GROUP_ROWS = 32_768
 ROWS_PER_FILE = 524_288
 _MANIFEST_KEYS = ("attribution", "config", "content_fingerprint", "counts", "rejected_reasons", "skipped", "templates")
-_UNIQUE_COLUMNS = ("pair_id", "content_hash")
+_HASHES = ("pair_id", "content_hash")
+_SELDOM_REPEATED = (*_HASHES, "ecg_ids.list.element", "patient_ids.list.element", "evidence.list.element.value")
+"""Columns whose values a dictionary would hold nearly all: larger files, and more time."""
 _CHOSEN_BY = ("ecg_id", "split", "family", "question_type", "template_id", "template_hash", "language", "source")
 """Columns whose least and greatest value are kept, so that a query can leave out row groups; in others it never can."""
+_UNCOMPRESSED = _CHOSEN_BY[1:]
+"""A dictionary makes them so small that starting the compression takes longer than all else."""
 
 
 def table_path(root: Path, table: str) -> Path:
@@ -50,12 +54,15 @@ class ParquetFile:
         self._schema = schema
         self._buffer: list[pa.Table] = []
         self._buffered = 0
+        leaves = _leaf_names(schema)
+        compressed = [name for name in leaves if name not in _UNCOMPRESSED]
         self._writer = pq.ParquetWriter(
             path,
             schema,
-            compression="zstd",
-            compression_level=1,  # smaller files than level 3, and a fifth less time
-            use_dictionary=[name for name in _leaf_names(schema) if name not in _UNIQUE_COLUMNS],
+            compression=dict.fromkeys(compressed, "zstd"),
+            compression_level=dict.fromkeys(compressed, 1),  # smaller files than level 3, and a fifth less time
+            use_dictionary=[name for name in leaves if name not in _SELDOM_REPEATED],
+            column_encoding=dict.fromkeys((name for name in leaves if name in _HASHES), "DELTA_LENGTH_BYTE_ARRAY"),
             write_statistics=[name for name in schema.names if name in _CHOSEN_BY],
         )
 
