@@ -208,11 +208,12 @@ def _choices(keys: pa.Array) -> npt.NDArray[np.uint64]:
 def _within_cap(
     choices: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], usable: npt.NDArray[np.bool_], cap: int
 ) -> npt.NDArray[np.bool_]:
-    """Which rows are among the `cap` of their ECG that the hash of their identity ranks first; only usable rows count."""
+    """Which usable rows are among the `cap` of their ECG that come first by the hash of their identity."""
     kept = usable.copy()
-    crowded = np.flatnonzero(usable & (np.bincount(places[usable], minlength=places.max(initial=0) + 1)[places] > cap))
+    n_usable = np.bincount(places + 1, weights=usable)
+    crowded = np.flatnonzero(usable & (n_usable[places + 1] > cap))
     order = crowded[np.lexsort((choices[crowded], places[crowded]))]
-    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    starts = np.flatnonzero(np.diff(places[order], prepend=-2))
     rank_in_ecg = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     kept[order] = rank_in_ecg < cap
     return kept
