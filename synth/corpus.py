@@ -78,12 +78,13 @@ class ParquetFile:
 
     def write(self, table: pa.Table) -> None:
         """Adds rows; they reach the disk in full row groups."""
-        self._buffer.append(table.cast(self._schema) if table.schema != self._schema else table)
+        table = table.cast(self._schema) if table.schema != self._schema else table
+        self._buffer.append(table.combine_chunks())  # a page may end with a table, but nowhere by chance
         self._buffered += table.num_rows
         self.rows += table.num_rows
         while self._buffered >= ROW_GROUP_ROWS:
             whole = pa.concat_tables(self._buffer)
-            self._writer.write_table(whole.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+            self._writer.write_table(whole.slice(0, ROW_GROUP_ROWS), row_group_size=ROW_GROUP_ROWS)
             self._buffer = [whole.slice(ROW_GROUP_ROWS)]
             self._buffered -= ROW_GROUP_ROWS
 
@@ -91,7 +92,7 @@ class ParquetFile:
         """Writes what is left and ends the file."""
         if self._buffered or not self.rows:
             rest = pa.concat_tables(self._buffer) if self._buffer else self._schema.empty_table()
-            self._writer.write_table(rest.combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+            self._writer.write_table(rest, row_group_size=ROW_GROUP_ROWS)
         self._buffer, self._buffered = [], 0
         self._writer.close()
 

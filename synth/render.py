@@ -50,6 +50,11 @@ class EcgRegister:
         return cls(*(ecgs[name].combine_chunks() for name in columns))
 
     @cached_property
+    def place(self) -> dict[str, int]:
+        """Where each ECG stands."""
+        return {ecg_id: place for place, ecg_id in enumerate(self.ecg_id.to_pylist())}
+
+    @cached_property
     def split_number(self) -> npt.NDArray[np.int8]:
         """The split of each ECG as a place in `SPLITS`."""
         return np.asarray(pc.index_in(self.split, value_set=pa.array(SPLITS)), np.int8)
@@ -145,15 +150,17 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 def _positions(template: Template, rows: pa.Table, register: EcgRegister) -> pa.ListArray:
     """For each row, where its ECGs stand in the register."""
     ecg_lists = _whole(rows["ecg_ids"])
-    ids = ecg_lists.flatten()
-    positions = pc.index_in(ids, value_set=register.ecg_id)
-    if positions.null_count:
-        raise RenderError(f"template {template.id}: {ids.filter(positions.is_null())[0]} is not an ECG of this source")
-    return pa.ListArray.from_arrays(_offsets(ecg_lists), positions)
+    ids = ecg_lists.flatten().to_pylist()
+    try:
+        positions = np.fromiter(map(register.place.__getitem__, ids), np.int32, len(ids))
+    except KeyError as error:
+        raise RenderError(f"template {template.id}: {error.args[0]} is not an ECG of this source") from error
+    return pa.ListArray.from_arrays(_offsets(ecg_lists), pa.array(positions))
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:
-    return pc.subtract(lists.offsets, lists.offsets[0]) if len(lists) else lists.offsets
+    first = lists.offsets[0] if len(lists) else None
+    return pc.subtract(lists.offsets, first) if first is not None and first.as_py() else lists.offsets
 
 
 def _last_of_each(lists: pa.ListArray, absent: int) -> npt.NDArray[np.int64]:
