@@ -47,6 +47,9 @@ _QUESTION_TYPES = (
 )
 
 
+_ROWS_AT_ONCE = 512
+"""Few enough for their values and texts to stay in the processor's cache."""
+
 _LONGEST_NUMBER = 330
 """Characters a number can take when printed."""
 
@@ -200,14 +203,13 @@ class CompiledTemplate:
             RenderError: a NULL or an undefined name would be printed, or a text is over 64 kB; names the template.
         """
         columns = [rows[name] for name in self.template.variables]
-        values = zip(*(column.to_pylist() for column in columns), *(each.tolist() for each in variants), strict=True)
+        fields = [*columns, *map(pa.array, variants)]
         try:
-            refuse_null = any(column.null_count for column in columns)
-            if self._is_small(columns):
-                text = self._compiled(True, refuse_null).render(_rows=values)
-            else:
-                pieces = self._compiled(False, refuse_null).generate(_rows=values)
-                text = "".join(_bounded(pieces, MAX_TEXT * max(rows.num_rows, 16), self.template.id))
+            compiled = self._compiled(self._is_small(columns), any(column.null_count for column in columns))
+            parts = [
+                self._render_some(compiled, [field[start : start + _ROWS_AT_ONCE] for field in fields])
+                for start in range(0, rows.num_rows, _ROWS_AT_ONCE)
+            ]
         except jinja2.TemplateError as error:
             raise RenderError(f"template {self.template.id}: {error}") from error
         except KeyError as error:
@@ -216,7 +218,7 @@ class CompiledTemplate:
             raise RenderError(
                 f"template {self.template.id}: a filter or a field does not fit its value: {error}"
             ) from error
-        spoken = Spoken.of(text.encode())
+        spoken = Spoken.of(b"".join(parts))
         turns = len(variants)
         if spoken.controls or len(spoken.ends) != rows.num_rows * turns:
             raise RenderError(
@@ -226,15 +228,19 @@ class CompiledTemplate:
             raise RenderError(f"template {self.template.id}: a text is longer than {MAX_TEXT // 1024} kB; shorten it")
         return spoken
 
-    def _compiled(self, at_once: bool, refuse_null: bool) -> jinja2.Template:
-        key = (at_once, refuse_null)
+    def _compiled(self, is_small: bool, refuse_null: bool) -> jinja2.Template:
+        key = (is_small, refuse_null)
         if key not in self._templates:
             # Inside a set block Jinja appends to one list instead of yielding piece by piece: half the time.
             text = nodes.AssignBlock(nodes.Name("_text", "store"), None, [self._loop])
             shown = nodes.Output([nodes.Name("_text", "load")])
-            tree = nodes.Template([text, shown] if at_once else [self._loop], lineno=1)
+            tree = nodes.Template([text, shown] if is_small else [self._loop], lineno=1)
             self._templates[key] = environment(refuse_null=refuse_null).from_string(tree)
         return self._templates[key]
+
+    def _render_some(self, compiled: jinja2.Template, fields: Sequence[pa.ChunkedArray | pa.Array]) -> bytes:
+        pieces = compiled.generate(_rows=zip(*(field.to_pylist() for field in fields), strict=True))
+        return "".join(_bounded(pieces, MAX_TEXT * max(len(fields[0]), 16), self.template.id)).encode()
 
     def _is_small(self, columns: Sequence[pa.ChunkedArray]) -> bool:
         """Whether no row can be too long: the longest value wherever one is printed, as often as loops may run."""
@@ -265,7 +271,7 @@ class _Size:
     @classmethod
     def of(cls, column: pa.Array) -> _Size:
         if pa.types.is_string(column.type):
-            longest = pc.max(pc.utf8_length(column)).as_py() or 0
+            longest = pc.max(pc.binary_length(column)).as_py() or 0
             return cls(longest, longest, 0)
         if pa.types.is_list(column.type):
             items, of_items = pc.max(pc.list_value_length(column)).as_py() or 0, cls.of(column.flatten())
