@@ -26,9 +26,13 @@ TABLES = ("ecgs", "labels", "measurements", "findings", "pairs", "rejected", "te
 ROW_GROUP_ROWS = 32_768
 ROWS_PER_FILE = 524_288
 _MANIFEST_KEYS = ("attribution", "config", "content_fingerprint", "counts", "rejected_reasons", "skipped", "templates")
-_UNIQUE_COLUMNS = ("pair_id", "content_hash")
+_HASHES = ("pair_id", "content_hash")
+_SELDOM_REPEATED = (*_HASHES, "ecg_ids.list.element", "patient_ids.list.element", "evidence.list.element.value")
+"""Columns whose values a dictionary would hold nearly all: larger files, and more time."""
 _CHOSEN_BY = ("ecg_id", "split", "family", "question_type", "template_id", "template_hash", "language", "source")
 """Columns whose least and greatest value are kept, so that a query can leave out row groups; in others it never can."""
+_UNCOMPRESSED = _CHOSEN_BY[1:]
+"""A dictionary makes them so small that starting the compression takes longer than all else."""
 
 
 def table_path(root: Path, table: str) -> Path:
@@ -50,12 +54,15 @@ class ParquetFile:
         self._schema = schema
         self._buffer: list[pa.Table] = []
         self._buffered = 0
+        leaves = _leaf_names(schema)
+        compressed = [name for name in leaves if name not in _UNCOMPRESSED]
         self._writer = pq.ParquetWriter(
             path,
             schema,
-            compression="zstd",
-            compression_level=1,  # smaller files than level 3, and a fifth less time
-            use_dictionary=[name for name in _leaf_names(schema) if name not in _UNIQUE_COLUMNS],
+            compression=dict.fromkeys(compressed, "zstd"),
+            compression_level=dict.fromkeys(compressed, 1),  # smaller files than level 3, and a fifth less time
+            use_dictionary=[name for name in leaves if name not in _SELDOM_REPEATED],
+            column_encoding=dict.fromkeys((name for name in leaves if name in _HASHES), "DELTA_LENGTH_BYTE_ARRAY"),
             write_statistics=[name for name in schema.names if name in _CHOSEN_BY],
         )
 
@@ -71,12 +78,13 @@ class ParquetFile:
 
     def write(self, table: pa.Table) -> None:
         """Adds rows; they reach the disk in full row groups."""
-        self._buffer.append(table.cast(self._schema) if table.schema != self._schema else table)
+        table = table.cast(self._schema) if table.schema != self._schema else table
+        self._buffer.append(table.combine_chunks())  # a page may end with a table, but nowhere by chance
         self._buffered += table.num_rows
         self.rows += table.num_rows
         while self._buffered >= ROW_GROUP_ROWS:
             whole = pa.concat_tables(self._buffer)
-            self._writer.write_table(whole.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+            self._writer.write_table(whole.slice(0, ROW_GROUP_ROWS), row_group_size=ROW_GROUP_ROWS)
             self._buffer = [whole.slice(ROW_GROUP_ROWS)]
             self._buffered -= ROW_GROUP_ROWS
 
@@ -84,7 +92,7 @@ class ParquetFile:
         """Writes what is left and ends the file."""
         if self._buffered or not self.rows:
             rest = pa.concat_tables(self._buffer) if self._buffer else self._schema.empty_table()
-            self._writer.write_table(rest.combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+            self._writer.write_table(rest, row_group_size=ROW_GROUP_ROWS)
         self._buffer, self._buffered = [], 0
         self._writer.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,7 @@ from ecglm.synth.templates import SPECIAL_COLUMNS, TURN_END, Spoken, Template
 KNOWLEDGE_SPLIT = "train"
 """Split of a pair about no ECG: it holds no record, and a test of knowledge must not have been trained on."""
 
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 8192
 _LIST_TYPES = {
     "answers": pa.list_(pa.string()),
     "options": pa.list_(pa.string()),
@@ -47,6 +48,16 @@ class EcgRegister:
         """The register of an `ecgs` table."""
         columns = ("ecg_id", "patient_id", "strat_fold", "split")
         return cls(*(ecgs[name].combine_chunks() for name in columns))
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Where each ECG stands."""
+        return {ecg_id: place for place, ecg_id in enumerate(self.ecg_id.to_pylist())}
+
+    @cached_property
+    def split_number(self) -> npt.NDArray[np.int8]:
+        """The split of each ECG as a place in `SPLITS`."""
+        return np.asarray(pc.index_in(self.split, value_set=pa.array(SPLITS)), np.int8)
 
 
 @dataclass(frozen=True)
@@ -79,29 +90,31 @@ def render_block(
     _check_vocabulary(template, rows)
     positions = _positions(template, rows, register)
     keys = _keys(template, rows, source)
-    splits, crossing = _splits(register.split, positions)
+    splits, crossing = _splits(register.split_number, positions)
     reasons = pa.nulls(len(keys), pa.string())
     if "rejected" in rows.column_names:
         reasons = _whole(rows["rejected"]).cast(pa.string())
-    reasons = pc.if_else(crossing, "crosses_split", reasons)
+    if crossing.any():
+        reasons = pc.if_else(pa.array(crossing), "crosses_split", reasons)
     usable = reasons.is_null().to_numpy(zero_copy_only=False)
     places = _last_of_each(positions, absent=-1)
     order = _order(template, keys, places)
     refused, order = order[~usable[order]], order[usable[order]]
     n_usable = len(order)
+    choices = _choices(keys)
     if template.header.cap_per_ecg is not None:
-        order = order[_within_cap(keys, places, usable, template.header.cap_per_ecg)[order]]
+        order = order[_within_cap(choices, places, usable, template.header.cap_per_ecg)[order]]
     rejected = _rejected(template, rows, pa.array(refused), reasons)
     yield Rendered(PAIRS.empty_table(), rejected, n_usable - len(order), 0)
     order = order[np.argsort(splits[order], kind="stable")]
-    for start, stop in pairwise(np.flatnonzero(np.diff(splits[order], prepend=-1, append=-1)).tolist()):
-        for first in range(start, stop, _BATCH_ROWS):
-            chosen = pa.array(order[first : min(first + _BATCH_ROWS, stop)])
-            identities = keys.take(chosen).cast(pa.binary()).to_pylist()
-            split = SPLITS[splits[order[first]]]
-            yield _render_batch(
-                template, rows.take(chosen), positions.take(chosen), identities, split, register, source
-            )
+    shown = rows.select([name for name in rows.column_names if name in (*template.variables, *_LIST_TYPES)])
+    for first in range(0, len(order), _BATCH_ROWS):
+        chosen = order[first : first + _BATCH_ROWS]
+        which = pa.array(chosen)
+        identities = _identities(template, keys.take(which), choices[chosen])
+        yield from _render_batch(
+            template, shown.take(which), positions.take(which), identities, splits[chosen], register, source
+        )
 
 
 def _needed_columns_sql(template: Template) -> str:
@@ -137,15 +150,17 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 def _positions(template: Template, rows: pa.Table, register: EcgRegister) -> pa.ListArray:
     """For each row, where its ECGs stand in the register."""
     ecg_lists = _whole(rows["ecg_ids"])
-    ids = ecg_lists.flatten()
-    positions = pc.index_in(ids, value_set=register.ecg_id)
-    if positions.null_count:
-        raise RenderError(f"template {template.id}: {ids.filter(positions.is_null())[0]} is not an ECG of this source")
-    return pa.ListArray.from_arrays(_offsets(ecg_lists), positions)
+    ids = ecg_lists.flatten().to_pylist()
+    try:
+        positions = np.fromiter(map(register.place.__getitem__, ids), np.int32, len(ids))
+    except KeyError as error:
+        raise RenderError(f"template {template.id}: {error.args[0]} is not an ECG of this source") from error
+    return pa.ListArray.from_arrays(_offsets(ecg_lists), pa.array(positions))
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:
-    return pc.subtract(lists.offsets, lists.offsets[0]) if len(lists) else lists.offsets
+    first = lists.offsets[0] if len(lists) else None
+    return pc.subtract(lists.offsets, first) if first is not None and first.as_py() else lists.offsets
 
 
 def _last_of_each(lists: pa.ListArray, absent: int) -> npt.NDArray[np.int64]:
@@ -179,6 +194,9 @@ def _keys(template: Template, rows: pa.Table, source: str) -> pa.Array:
 
 def _order(template: Template, keys: pa.Array, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The rows in the order of ECG and slots."""
+    by_place = np.argsort(places, kind="stable")
+    if (np.diff(places[by_place]) > 0).all():
+        return by_place
     order = pc.sort_indices(
         pa.table({"place": places, "key": keys}), sort_keys=[("place", "ascending"), ("key", "ascending")]
     )
@@ -192,17 +210,23 @@ def _order(template: Template, keys: pa.Array, places: npt.NDArray[np.int64]) ->
     return np.asarray(order, np.int64)
 
 
-def _within_cap(keys: pa.Array, places: np.ndarray, usable: np.ndarray, cap: int) -> np.ndarray:
-    """Which rows are among the `cap` of their ECG that a hash of their identity ranks first; only usable rows count."""
-    ranks = np.array([xxhash.xxh3_64_intdigest(key) for key in keys.cast(pa.binary()).to_pylist()], np.uint64)
-    order = np.lexsort((ranks, ~usable, places))
-    first = np.r_[True, places[order][1:] != places[order][:-1]] if len(order) else np.zeros(0, bool)
-    starts = np.flatnonzero(first)
-    rank_in_ecg = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    kept = np.zeros(len(order), dtype=bool)
+def _choices(keys: pa.Array) -> npt.NDArray[np.uint64]:
+    """A hash of each row's identity: it picks the wordings, and the rows that a cap leaves."""
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, keys.cast(pa.binary()).to_pylist()), np.uint64, len(keys))
+
+
+def _within_cap(
+    choices: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], usable: npt.NDArray[np.bool_], cap: int
+) -> npt.NDArray[np.bool_]:
+    """Which usable rows are among the `cap` of their ECG that come first by the hash of their identity."""
+    kept = usable.copy()
+    n_usable = np.bincount(places + 1, weights=usable)
+    crowded = np.flatnonzero(usable & (n_usable[places + 1] > cap))
+    order = crowded[np.lexsort((choices[crowded], places[crowded]))]
+    starts = np.flatnonzero(np.diff(places[order], prepend=-2))
+    rank_in_ecg = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
     kept[order] = rank_in_ecg < cap
-    within: np.ndarray = kept & usable
-    return within
+    return kept
 
 
 def _check_vocabulary(template: Template, rows: pa.Table) -> None:
@@ -217,47 +241,48 @@ def _check_vocabulary(template: Template, rows: pa.Table) -> None:
         )
 
 
-def _guidelines_behind(lists: dict[str, pa.Array]) -> pa.Array:
+def _guidelines_behind(lists: dict[str, pa.ListArray]) -> pa.ListArray:
     """The guidelines a row names; if it names none but quotes a limit, those of its statements."""
     evidence, named = lists["evidence"], lists["guideline_ids"]
-    quotes = np.asarray(pc.is_valid(pc.struct_field(evidence.flatten(), "limit")).cast(pa.int64()))
-    sums = np.concatenate([[0], np.cumsum(quotes)])
-    bounds = np.asarray(_offsets(evidence)) - np.asarray(_offsets(evidence))[0]
-    limited = pa.array(np.diff(sums[bounds]) > 0)
-    unnamed = pc.equal(pc.fill_null(pc.list_value_length(named), 0), 0)
-    return pc.if_else(pc.and_(limited, unnamed), lists["codes"], named)
+    unnamed = np.diff(named.offsets) == 0
+    if not unnamed.any():
+        return named
+    quotes = np.concatenate([[0], np.cumsum(pc.is_valid(pc.struct_field(evidence.values, "limit")))])
+    limited = np.diff(quotes[evidence.offsets]) > 0
+    row = np.arange(len(named))
+    return pa.concat_arrays([named, lists["codes"]]).take(pa.array(np.where(limited & unnamed, row + len(row), row)))
 
 
 def _render_batch(
     template: Template,
     rows: pa.Table,
     positions: pa.ListArray,
-    keys: list[bytes],
-    split: str,
+    identities: _Identities,
+    splits: npt.NDArray[np.int64],
     register: EcgRegister,
     source: str,
-) -> Rendered:
+) -> Iterator[Rendered]:
+    """The pairs of rows that are in the order of their splits, each split's on their own."""
     offsets, ecgs = _offsets(positions), positions.flatten()
 
     def of_ecgs(values: pa.Array) -> pa.ListArray:
         return pa.ListArray.from_arrays(offsets, values.take(ecgs))
 
-    identities = _identities(template, keys)
     spoken = template.compiled.render(rows.select(list(template.variables)), identities.variants)
     content_hashes = _content_hashes(spoken, len(template.turns))
 
     def constant(text: str) -> pa.Array:
-        return pa.repeat(pa.scalar(text, pa.string()), len(keys))
+        return _for_every_row((text,))[: len(rows)]
 
     lists = {name: _list_column(template, rows, name, list_type) for name, list_type in _LIST_TYPES.items()}
     lists["guideline_ids"] = _guidelines_behind(lists)
     arrays = {
         "pair_id": _texts_of(identities.pair_ids),
         "content_hash": _texts_of(content_hashes),
-        "ecg_ids": _whole(rows["ecg_ids"]),
+        "ecg_ids": of_ecgs(register.ecg_id),
         "patient_ids": of_ecgs(register.patient_id),
         "strat_folds": of_ecgs(register.strat_fold),
-        "split": constant(split),
+        "split": pa.array(SPLITS).take(pa.array(splits)),
         "family": constant(template.header.family),
         "question_type": constant(template.header.question_type),
         "messages": _messages(template, _contents(spoken)),
@@ -269,8 +294,23 @@ def _render_batch(
         "source": constant(source),
     }
     pairs = pa.table([arrays[name] for name in PAIRS.names], schema=PAIRS)
-    fingerprint = _fingerprint(identities.pair_ids, content_hashes)
-    return Rendered(pairs, REJECTED.empty_table(), 0, fingerprint)
+    for start, stop in pairwise(np.flatnonzero(np.diff(splits, prepend=-1, append=-1)).tolist()):
+        fingerprint = _fingerprint(identities.pair_ids[start:stop], content_hashes[start:stop])
+        yield Rendered(_part(pairs, start, stop), REJECTED.empty_table(), 0, fingerprint)
+
+
+def _part(table: pa.Table, start: int, stop: int) -> pa.Table:
+    """Some rows; few are copied, or they would keep all the others in memory."""
+    part = table.slice(start, stop - start)
+    if 2 * len(part) > len(table):
+        return part
+    return pa.concat_tables([part, table.slice(0, 0)]).combine_chunks()  # which copies where there are two
+
+
+@lru_cache(maxsize=16)
+def _for_every_row(texts: tuple[str, ...]) -> pa.Array:
+    """The texts one after the other for each row of a batch."""
+    return pa.array(texts).take(pa.array(np.tile(np.arange(len(texts)), _BATCH_ROWS)))
 
 
 @dataclass(frozen=True)
@@ -282,31 +322,36 @@ class _Identities:
     pair_ids: Bytes
 
 
-def _identities(template: Template, keys: list[bytes]) -> _Identities:
-    choices = np.array([xxhash.xxh3_64_intdigest(key) for key in keys], np.uint64)
+def _identities(template: Template, keys: pa.Array, choices: npt.NDArray[np.uint64]) -> _Identities:
     variants = template.variants(choices)
     sizes = [len(turn.alternatives) for turn in template.turns]
     numbered = pa.array(np.ravel_multi_index(variants, sizes)).dictionary_encode()
     combinations = np.stack(np.unravel_index(numbered.dictionary.to_numpy(), sizes), axis=1)
     texts = [".".join(map(str, combination)) for combination in combinations.tolist()]
-    endings = [f"{TURN_END}{text}".encode() for text in texts]
-    which = numbered.indices
-    digests = [xxhash.xxh3_128_digest(key + endings[place]) for key, place in zip(keys, which.to_pylist(), strict=True)]
-    variant = pa.DictionaryArray.from_arrays(which, pa.array(texts, pa.string()))
-    return _Identities(variants, variant.dictionary_decode(), _hexadecimal(digests))
+    variant = pa.DictionaryArray.from_arrays(numbered.indices, pa.array(texts, pa.string())).dictionary_decode()
+    digests = _digests(pc.binary_join_element_wise(keys, variant, TURN_END).cast(pa.binary()).to_pylist())
+    return _Identities(variants, variant, digests)
 
 
 def _content_hashes(spoken: Spoken, turns: int) -> Bytes:
     """(n_rows, 32) hexadecimal digits of `content_hash` of each row."""
-    bounds = [0, *(spoken.ends[turns - 1 :: turns] + 1).tolist()]
-    return _hexadecimal([xxhash.xxh3_128_digest(spoken.text[start:stop]) for start, stop in pairwise(bounds)])
+    bounds = np.concatenate([[0], spoken.ends[turns - 1 :: turns] + 1]).astype(np.int32)
+    texts = pa.BinaryArray.from_buffers(
+        pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(spoken.text)]
+    )
+    return _digests(texts.to_pylist())
 
 
 def _contents(spoken: Spoken) -> pa.Array:
     """The text of every turn."""
-    letters = np.frombuffer(spoken.text, np.uint8)
     ends = (spoken.ends - np.arange(len(spoken.ends))).astype(np.int32)
-    return _string_array(np.concatenate([np.zeros(1, np.int32), ends]), letters[letters != ord(TURN_END)])
+    offsets = np.concatenate([np.zeros(1, np.int32), ends])
+    return _string_array(offsets, spoken.text.replace(TURN_END.encode(), b""))
+
+
+def _digests(parts: list[bytes]) -> Bytes:
+    """(n, 32) hexadecimal digits of the xxh3-128 of each."""
+    return _hexadecimal(list(map(xxhash.xxh3_128_digest, parts)))
 
 
 def _hexadecimal(digests: list[bytes]) -> Bytes:
@@ -318,15 +363,14 @@ def _texts_of(digits: Bytes) -> pa.Array:
     return _string_array(np.arange(len(digits) + 1, dtype=np.int32) * 32, digits)
 
 
-def _string_array(offsets: npt.NDArray[np.int32], letters: Bytes) -> pa.Array:
-    data = pa.py_buffer(np.ascontiguousarray(letters))
-    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), data)
+def _string_array(offsets: npt.NDArray[np.int32], letters: Bytes | bytes) -> pa.Array:
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(letters))
 
 
 def _fingerprint(pair_ids: Bytes, content_hashes: Bytes) -> int:
     """The sum of `pair_fingerprint` over the rows."""
-    both = np.concatenate([pair_ids, content_hashes], axis=1).tobytes()
-    digests = b"".join([xxhash.xxh3_128_digest(both[start : start + 64]) for start in range(0, len(both), 64)])
+    both = np.concatenate([pair_ids, content_hashes], axis=1).view("S64").ravel().tolist()
+    digests = b"".join(map(xxhash.xxh3_128_digest, both))
     parts = np.frombuffer(digests, ">u4").reshape(-1, 4).sum(axis=0, dtype=np.uint64)
     return sum(int(part) << (32 * (3 - place)) for place, part in enumerate(parts))
 
@@ -341,21 +385,23 @@ def pair_fingerprint(pair_id: str, content: str) -> int:
     return xxhash.xxh3_128_intdigest((pair_id + content).encode())
 
 
-def _splits(split_of: pa.Array, positions: pa.ListArray) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def _splits(
+    split_number: npt.NDArray[np.int8], positions: pa.ListArray
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The split of each row's last ECG as a place in `SPLITS`, and whether its ECGs are of different splits."""
-    number = np.asarray(pc.index_in(split_of, value_set=pa.array(SPLITS)), np.int64)
-    numbers = pa.array(number[positions.flatten().to_numpy()])
-    of_last = _last_of_each(pa.ListArray.from_arrays(_offsets(positions), numbers), SPLITS.index(KNOWLEDGE_SPLIT))
+    numbers = split_number[positions.flatten().to_numpy()]
+    of_last = _last_of_each(
+        pa.ListArray.from_arrays(_offsets(positions), pa.array(numbers)), SPLITS.index(KNOWLEDGE_SPLIT)
+    )
     row = np.repeat(np.arange(len(of_last)), np.diff(np.asarray(_offsets(positions))))
     crossing = np.zeros(len(of_last), bool)
-    crossing[row[numbers.to_numpy() != of_last[row]]] = True
-    return of_last, pa.array(crossing)
+    crossing[row[numbers != of_last[row]]] = True
+    return of_last, crossing
 
 
 def _list_column(template: Template, rows: pa.Table, name: str, list_type: pa.DataType) -> pa.Array:
     if name not in rows.column_names:
-        offsets = pa.array(np.zeros(rows.num_rows + 1, dtype=np.int32))
-        return pa.ListArray.from_arrays(offsets, pa.array([], list_type.value_type))
+        return _lists(np.zeros(len(rows), np.int32), pa.array([], list_type.value_type))
     column = _whole(rows[name])
     if pa.types.is_null(column.type):
         column = column.cast(list_type)
@@ -365,7 +411,11 @@ def _list_column(template: Template, rows: pa.Table, name: str, list_type: pa.Da
         column = column.cast(list_type)
     except (pa.ArrowException, KeyError) as error:
         raise RenderError(f"template {template.id}: column {name} must be {list_type}, found {column.type}") from error
-    return pc.fill_null(column, pa.scalar([], list_type)) if column.null_count else column
+    return _lists(pc.fill_null(pc.list_value_length(column), 0), column.flatten()) if column.null_count else column
+
+
+def _lists(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), values)
 
 
 def _evidence(column: pa.ListArray) -> pa.ListArray:
@@ -377,7 +427,7 @@ def _evidence(column: pa.ListArray) -> pa.ListArray:
 
 def _messages(template: Template, contents: pa.Array) -> pa.ListArray:
     turns = len(template.turns)
-    roles = pa.array([turn.role for turn in template.turns] * (len(contents) // turns), pa.string())
+    roles = _for_every_row(tuple(turn.role for turn in template.turns))[: len(contents)]
     struct = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGE))
     return pa.ListArray.from_arrays(pa.array(np.arange(0, len(contents) + 1, turns, dtype=np.int32)), struct)
 
@@ -386,17 +436,16 @@ def _rejected(template: Template, rows: pa.Table, refused: pa.Array, reasons: pa
     if not len(refused):
         return REJECTED.empty_table()
     chosen = rows.select(list(dict.fromkeys(("ecg_ids", *template.header.slots)))).take(refused)
-    slots = [chosen[slot].cast(pa.string()).to_pylist() for slot in template.header.slots]
-    described = [
-        ", ".join(f"{name}={value}" for name, value in zip(template.header.slots, values, strict=True))
-        for values in (zip(*slots, strict=True) if slots else [()] * len(refused))
+    slots = [
+        pc.binary_join_element_wise(name, pc.fill_null(_whole(chosen[name]).cast(pa.string()), "None"), "=")
+        for name in template.header.slots
     ]
     return pa.table(
         {
             "stage": pa.repeat("render", len(refused)),
             "ecg_ids": chosen["ecg_ids"],
             "template_id": pa.repeat(template.id, len(refused)),
-            "slots": pa.array(described, pa.string()),
+            "slots": pc.binary_join_element_wise(*slots, ", ") if slots else pa.repeat("", len(refused)),
             "reason": reasons.take(refused),
             "detail": pa.nulls(len(refused), pa.string()),
         },

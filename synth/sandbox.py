@@ -6,10 +6,12 @@ A sandbox alone does not protect against a loop or a filter that fills the memor
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import jinja2
-from jinja2 import meta, nodes
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
@@ -69,13 +71,27 @@ _ALLOWED_NODES = (
 _LOOP_FIELDS = ("first", "last", "index", "length")
 
 
+class _Generator(CodeGenerator):
+    """Python code in which fields and tests are not calls of our functions, which take longer than all around them."""
+
+    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802
+        if not isinstance(node.node, nodes.Name) or (node.node.name == "loop" and node.attr not in _LOOP_FIELDS):
+            self.fail(f"attribute .{node.attr} is not allowed", node.lineno)
+        self.visit(node.node, frame)
+        # Of a loop's item nothing but the keys can be reached, whatever it is.
+        self.write(f".{node.attr}" if node.node.name == "loop" else f"[{node.attr!r}]")
+
+    def visit_Test(self, node: nodes.Test, frame: Frame) -> None:  # noqa: N802
+        if node.name not in TESTS:
+            self.fail(f"test {node.name!r} is not allowed", node.lineno)
+        self.write("(")
+        self.visit(node.node, frame)
+        self.write(" is None)")
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset()
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if type(obj) is dict:  # a field of a loop's item: nothing but its keys can be reached
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
+    code_generator_class = _Generator
 
 
 def _refuse_null(value: Any) -> Any:
@@ -95,6 +111,7 @@ def environment(*, refuse_null: bool = False) -> jinja2.Environment:
             trim_blocks=True,
             lstrip_blocks=True,
             cache_size=0,
+            optimized=False,  # trees are used again, and there is nothing to fold in templates
             finalize=_refuse_null if refuse_null else None,
         )
         environment.globals.clear()
@@ -106,15 +123,34 @@ def environment(*, refuse_null: bool = False) -> jinja2.Environment:
     return _ENVIRONMENTS[key]
 
 
-def free_names(tree: nodes.Node) -> set[str]:
-    return meta.find_undeclared_variables(tree)  # type: ignore[arg-type]
+@lru_cache(maxsize=64)
+def parse(wording: str) -> nodes.Template:
+    """The syntax tree of one wording."""
+    return environment().parse(wording)
+
+
+def free_names(node: nodes.Node, bound: frozenset[str] = frozenset()) -> set[str]:
+    """The names in a tree that are no variable of a loop around them."""
+    if isinstance(node, nodes.Name):
+        return {node.name} - bound
+    if isinstance(node, nodes.For):
+        within = bound | {"loop", *loop_variables(node)}
+        return free_names(node.iter, bound).union(
+            *(free_names(child, within) for child in node.body), *(free_names(child, bound) for child in node.else_)
+        )
+    return set().union(*(free_names(child, bound) for child in node.iter_child_nodes()))
+
+
+def loop_variables(loop: nodes.For) -> set[str]:
+    target = loop.target
+    return {target.name} if isinstance(target, nodes.Name) else {name.name for name in target.find_all(nodes.Name)}
 
 
 def wording_problems(alternative: str) -> list[str]:
     if not alternative:
         return ["is empty"]
     try:
-        tree = environment().parse(alternative)
+        tree = parse(alternative)
     except jinja2.TemplateSyntaxError as error:
         return [f"syntax error: {error.message}"]
     except RecursionError:
@@ -144,10 +180,7 @@ def _unsafe(node: nodes.Node, loop_names: frozenset[str] = frozenset(), depth: i
             yield from (line + problem for problem in _unsafe_attribute(child, loop_names))
         elif isinstance(child, nodes.For):
             yield from (line + problem for problem in _unsafe_loop(child, depth))
-            target = {name.name for name in child.target.find_all(nodes.Name)} | (
-                {child.target.name} if isinstance(child.target, nodes.Name) else set()
-            )
-            yield from _unsafe(child, loop_names | frozenset(target) | {"loop"}, depth + 1)
+            yield from _unsafe(child, loop_names | loop_variables(child) | {"loop"}, depth + 1)
             continue
         yield from _unsafe(child, loop_names, depth)
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ecglm.synth.errors import DefinitionError, RenderError
 from ecglm.synth.guidelines import Violation
-from ecglm.synth.sandbox import environment, free_names, wording_problems
+from ecglm.synth.sandbox import environment, free_names, parse, wording_problems
 from ecglm.synth.schema import ECGQA_QUESTION_TYPES, FAMILIES
 from ecglm.synth.yaml_files import parse_yaml
 
@@ -46,6 +46,9 @@ _QUESTION_TYPES = (
     "dialogue",
 )
 
+
+_ROWS_AT_ONCE = 512
+"""Few enough for their values and texts to stay in the processor's cache."""
 
 _LONGEST_NUMBER = 330
 """Characters a number can take when printed."""
@@ -127,7 +130,7 @@ class Template:
         used: set[str] = set()
         for turn in self.turns:
             for alternative in turn.alternatives:
-                used |= free_names(environment().parse(alternative))
+                used |= free_names(parse(alternative))
         return tuple(sorted(used))
 
     def variants(self, choices: npt.NDArray[np.uint64]) -> list[npt.NDArray[np.int64]]:
@@ -167,26 +170,26 @@ class CompiledTemplate:
 
     def __init__(self, template: Template) -> None:
         self.template = template
-        self._templates: dict[tuple[str, bool], jinja2.Template] = {}
-        self._choices = [f"_turn{number}" for number in range(len(template.turns))]
-        body = "".join(
-            _branches(choice, turn.alternatives) + TURN_END
-            for choice, turn in zip(self._choices, template.turns, strict=True)
+        self._templates: dict[tuple[bool, bool], jinja2.Template] = {}
+        trees = [[parse(text) for text in turn.alternatives] for turn in template.turns]
+        self._loop = _loop_over_rows(template.variables, trees)
+        wordings = [tree for turn in trees for tree in turn]
+        self._uses = Counter(
+            name.name for tree in wordings for name in tree.find_all(nodes.Name) if name.ctx == "load"
+        )  # a list that is gone through is not printed
+        self._uses.subtract(
+            loop.iter.name
+            for tree in wordings
+            for loop in tree.find_all(nodes.For)
+            if isinstance(loop.iter, nodes.Name)
         )
-        names = ", ".join((*template.variables, *self._choices))
-        loop = f"{{% for {names} in _rows %}}{body}{{% endfor %}}"
-        # Inside a set block Jinja appends to one list instead of yielding piece by piece: half the time.
-        self._fast_source = f"{{% set _text %}}{loop}{{% endset %}}{{{{ _text }}}}"
-        self._counted_source = loop
-        trees = [environment().parse(text) for turn in template.turns for text in turn.alternatives]
-        self._uses = Counter(name.name for tree in trees for name in tree.find_all(nodes.Name))
         self._fields = Counter(
             field.node.name
-            for tree in trees
+            for tree in wordings
             for field in tree.find_all(nodes.Getattr)
             if isinstance(field.node, nodes.Name)
         )
-        self._repeats = max(map(_repeats, trees), default=0)
+        self._repeats = max(map(_repeats, wordings), default=0)
         self._length = sum(max(map(len, turn.alternatives)) for turn in template.turns)
 
     def render(self, rows: pa.Table, variants: Sequence[npt.NDArray[np.int64]]) -> Spoken:
@@ -200,19 +203,22 @@ class CompiledTemplate:
             RenderError: a NULL or an undefined name would be printed, or a text is over 64 kB; names the template.
         """
         columns = [rows[name] for name in self.template.variables]
-        values = zip(*(column.to_pylist() for column in columns), *(each.tolist() for each in variants), strict=True)
+        fields = [*columns, *map(pa.array, variants)]
         try:
-            refuse_null = any(column.null_count for column in columns)
-            if self._is_small(columns):
-                text = self._compiled(self._fast_source, refuse_null).render(_rows=values)
-            else:
-                pieces = self._compiled(self._counted_source, refuse_null).generate(_rows=values)
-                text = "".join(_bounded(pieces, MAX_TEXT * max(rows.num_rows, 16), self.template.id))
+            compiled = self._compiled(self._is_small(columns), any(column.null_count for column in columns))
+            parts = [
+                self._render_some(compiled, [field[start : start + _ROWS_AT_ONCE] for field in fields])
+                for start in range(0, rows.num_rows, _ROWS_AT_ONCE)
+            ]
         except jinja2.TemplateError as error:
             raise RenderError(f"template {self.template.id}: {error}") from error
-        except (TypeError, ValueError, IndexError, KeyError) as error:
-            raise RenderError(f"template {self.template.id}: a filter does not fit its value: {error}") from error
-        spoken = Spoken.of(text.encode())
+        except KeyError as error:
+            raise RenderError(f"template {self.template.id}: the item of a loop has no field {error}") from error
+        except (TypeError, ValueError, IndexError) as error:
+            raise RenderError(
+                f"template {self.template.id}: a filter or a field does not fit its value: {error}"
+            ) from error
+        spoken = Spoken.of(b"".join(parts))
         turns = len(variants)
         if spoken.controls or len(spoken.ends) != rows.num_rows * turns:
             raise RenderError(
@@ -222,11 +228,19 @@ class CompiledTemplate:
             raise RenderError(f"template {self.template.id}: a text is longer than {MAX_TEXT // 1024} kB; shorten it")
         return spoken
 
-    def _compiled(self, source: str, refuse_null: bool) -> jinja2.Template:
-        key = (source, refuse_null)
+    def _compiled(self, is_small: bool, refuse_null: bool) -> jinja2.Template:
+        key = (is_small, refuse_null)
         if key not in self._templates:
-            self._templates[key] = environment(refuse_null=refuse_null).from_string(source)
+            # Inside a set block Jinja appends to one list instead of yielding piece by piece: half the time.
+            text = nodes.AssignBlock(nodes.Name("_text", "store"), None, [self._loop])
+            shown = nodes.Output([nodes.Name("_text", "load")])
+            tree = nodes.Template([text, shown] if is_small else [self._loop], lineno=1)
+            self._templates[key] = environment(refuse_null=refuse_null).from_string(tree)
         return self._templates[key]
+
+    def _render_some(self, compiled: jinja2.Template, fields: Sequence[pa.ChunkedArray | pa.Array]) -> bytes:
+        pieces = compiled.generate(_rows=zip(*(field.to_pylist() for field in fields), strict=True))
+        return "".join(_bounded(pieces, MAX_TEXT * max(len(fields[0]), 16), self.template.id)).encode()
 
     def _is_small(self, columns: Sequence[pa.ChunkedArray]) -> bool:
         """Whether no row can be too long: the longest value wherever one is printed, as often as loops may run."""
@@ -257,7 +271,7 @@ class _Size:
     @classmethod
     def of(cls, column: pa.Array) -> _Size:
         if pa.types.is_string(column.type):
-            longest = pc.max(pc.utf8_length(column)).as_py() or 0
+            longest = pc.max(pc.binary_length(column)).as_py() or 0
             return cls(longest, longest, 0)
         if pa.types.is_list(column.type):
             items, of_items = pc.max(pc.list_value_length(column)).as_py() or 0, cls.of(column.flatten())
@@ -282,12 +296,21 @@ def _repeats(node: nodes.Node, depth: int = 0) -> int:
     return max((_repeats(child, depth) for child in node.iter_child_nodes()), default=depth)
 
 
-def _branches(choice: str, alternatives: Sequence[str]) -> str:
-    if len(alternatives) == 1:
-        return alternatives[0]
-    parts = [f"{{% if {choice} == 0 %}}{alternatives[0]}"]
-    parts += [f"{{% elif {choice} == {number} %}}{text}" for number, text in enumerate(alternatives[1:], start=1)]
-    return "".join(parts) + "{% endif %}"
+def _loop_over_rows(variables: Sequence[str], turns: Sequence[Sequence[nodes.Template]]) -> nodes.For:
+    """One loop in which row fields are local variables, and `_turn0`, `_turn1`, … say which wording a row gets."""
+    choices = [f"_turn{number}" for number in range(len(turns))]
+    body: list[nodes.Node] = []
+    for choice, wordings in zip(choices, turns, strict=True):
+        *others, last = [tree.body for tree in wordings]
+        branches = [
+            nodes.If(nodes.Compare(nodes.Name(choice, "load"), [nodes.Operand("eq", nodes.Const(n))]), said, [], [])
+            for n, said in enumerate(others)
+        ]
+        if branches:
+            branches[0].elif_, branches[0].else_ = branches[1:], last
+        body += [*(branches[:1] or last), nodes.Output([nodes.TemplateData(TURN_END)])]
+    names = nodes.Tuple([nodes.Name(name, "store") for name in (*variables, *choices)], "store")
+    return nodes.For(names, nodes.Name("_rows", "load"), body, [], None, False)
 
 
 def _bounded(chunks: Iterable[str], limit: int, template_id: str) -> Iterator[str]:

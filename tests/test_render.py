@@ -169,6 +169,13 @@ MANY = pa.table(
 )
 
 
+def test_how_many_rows_are_rendered_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = render(template_of(ALL), MANY)
+    monkeypatch.setattr("ecglm.synth.render._BATCH_ROWS", 7)
+    monkeypatch.setattr("ecglm.synth.templates._ROWS_AT_ONCE", 3)
+    assert render(template_of(ALL), MANY) == at_once
+
+
 def capped(sql: str, cap: int = 3) -> dict[str, set[str]]:
     chosen: dict[str, set[str]] = {}
     for pair in render(template_of(sql, cap=cap), MANY)[0]:

@@ -134,6 +134,21 @@ def test_a_null_may_be_asked_about() -> None:
     ]
 
 
+def test_a_field_that_an_item_of_a_loop_lacks_is_named() -> None:
+    template = template_of("- Q?", "- {% for item in items %}{{ item.source }}{% endfor %}")
+    assert rendered(template, {"items": [[{"source": "ESC"}]]}, [[0], [0]]) == [["Q?", "ESC"]]
+    with pytest.raises(RenderError, match="no field 'source'"):
+        rendered(template, {"items": [[{"words": "PR > 200 ms"}]]}, [[0], [0]])
+    with pytest.raises(RenderError, match="does not fit its value"):
+        rendered(template, {"items": [["PR > 200 ms"]]}, [[0], [0]])
+
+
+def test_a_name_outside_a_loop_is_a_row_field_whatever_the_loop_calls_its_items() -> None:
+    template = template_of("- Q?", "- {% for name in names %}{{ name }}, {% endfor %}{{ name }}")
+    assert template.variables == ("name", "names")
+    assert rendered(template, {"name": ["LVH"], "names": [["AFIB"]]}, [[0], [0]]) == [["Q?", "AFIB, LVH"]]
+
+
 def test_a_loop_cannot_fill_the_memory() -> None:
     template = template_of("- Q?", "- {% for a in items %}{% for b in items %}{{ a }}{{ b }}{% endfor %}{% endfor %}")
     with pytest.raises(RenderError, match="64 kB"):
