@@ -76,6 +76,45 @@ def test_views_are_found_in_sql_whatever_its_case(tmp_path: Path) -> None:
     assert shouted.pairs == plain.pairs > 0
 
 
+NAMING = """---
+id: axis-naming
+version: 1
+family: axis
+question_type: free
+description: Names columns in every way SQL knows.
+needs: []
+slots: []
+answers: free
+sql: |
+  {sql}
+---
+## user
+- What was measured?
+## assistant
+- {{{{ shown | number(2) }}}} mV.
+"""
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        'SELECT ecg_id, coalesce("P-_Amp_V1", 0) AS shown, label_evidence AS evidence FROM facts',
+        'SELECT ecg_id, coalesce("p-_amp_v1", 0) AS shown, LABEL_EVIDENCE AS evidence FROM FACTS',
+        "SELECT f.*, coalesce(COLUMNS('^P-_Amp_V1$'), 0) AS shown, label_evidence AS evidence FROM facts AS f",
+        'SELECT *, coalesce("P-_Amp_V1", 0) AS shown, label_evidence AS evidence FROM facts',
+    ],
+)
+def test_a_template_finds_every_column_that_it_names(tmp_path: Path, sql: str) -> None:
+    templates = copied_templates(tmp_path / "templates")
+    (templates / "axis" / "axis-naming.jinja").write_text(NAMING.format(sql=sql))
+    built = build(config(tmp_path / "corpus", templates=templates, families=("axis",)))
+    pairs = Corpus.open(built.out).table("pairs").to_table(filter=pc.field("template_id") == "axis-naming").to_pylist()
+    assert len(pairs) == built.ecgs
+    assert all(pair["messages"][1]["content"].endswith(" mV.") for pair in pairs)
+    assert all(pair["evidence"] for pair in pairs)
+    assert all(bool(pair["codes"]) == ("*" in sql) for pair in pairs), "facts.codes is a column of pairs too"
+
+
 def test_the_manifest_knows_every_file_and_its_hash(reference: Path) -> None:
     manifest = Corpus.open(reference).manifest
     found = bytes_of(reference)

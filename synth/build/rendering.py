@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,15 +24,15 @@ from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, 
 from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
 from ecglm.synth.gate import DOUBTS
-from ecglm.synth.measure.dictionary import measurements
 from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
-from ecglm.synth.templates import ENGINE_VERSION, Template
+from ecglm.synth.templates import ENGINE_VERSION, SPECIAL_COLUMNS, Template
 
 _GROUP_BLOCKS = 4
 """Blocks a template sees at once: more make fewer queries, fewer take less memory."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_QUOTED = re.compile(r'"([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,6 @@ class RenderJob:
     template: Template
     n_blocks: int
     key: str
-    left_out: frozenset[str]
-    """Columns of views that no template of the build names."""
 
 
 def render_all(
@@ -67,7 +65,7 @@ def render_all(
     n_blocks = len(list((work / "blocks").iterdir()))
     done: dict[str, dict[str, Any]] = {}
     jobs: list[RenderJob] = []
-    reused, left_out = 0, _unnamed(templates)
+    reused = 0
     earlier = {entry["template_id"]: entry for entry in previous.manifest["templates"]} if previous else {}
     for template in templates:
         key = _render_key(template, digests, source)
@@ -78,22 +76,13 @@ def render_all(
             done[template.id] = _reuse(work, out, earlier[template.id])
             reused += 1
         else:
-            jobs.append(RenderJob(work, source, template, n_blocks, key, left_out))
+            jobs.append(RenderJob(work, source, template, n_blocks, key))
     total, first = len(templates), len(templates) - len(jobs)
     tasks = [*beside, *((render_template, job) for job in jobs)]
     results = run(_call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))
     for job, note in zip(jobs, results[len(beside) :], strict=True):
         done[job.template.id] = note
     return done, reused
-
-
-def _unnamed(templates: Sequence[Template]) -> frozenset[str]:
-    """Measurements that no template names: planning a query over hundreds of columns takes longer than running it."""
-    words = {word.lower() for template in templates for word in _WORD.findall(template.text)}
-    if "columns" in words:  # COLUMNS('…') names columns by a pattern
-        return frozenset()
-    columns = [prefix + name for name in measurements() for prefix in ("", "previous_")]
-    return frozenset(name for name in columns if name.lower() not in words)
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -110,8 +99,20 @@ def _render_key(template: Template, digests: dict[str, str], source: str) -> str
 
 def _views_named(template: Template) -> set[str]:
     """Views that a template's SQL reads, and some words that are none."""
-    words = {word.lower() for word in _WORD.findall(template.header.sql)}
+    words = _words(template.header.sql)
     return words | {"labels", "gate"} if "doubts" in words else words
+
+
+def _columns_named(template: Template) -> set[str] | None:
+    """Columns that a template may read, and some words that are none; None where they cannot be told."""
+    words = _words(template.text)
+    if "columns" in words:  # COLUMNS('…') names columns by a pattern
+        return None
+    return words.union(SPECIAL_COLUMNS, _words(DOUBTS) if "doubts" in words else ())
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower() for word in (*_WORD.findall(text), *_QUOTED.findall(text))}
 
 
 def _template_done(work: Path, template_id: str) -> dict[str, Any] | None:
@@ -134,26 +135,31 @@ def _reuse(work: Path, out: Path, entry: dict[str, Any]) -> dict[str, Any]:
 class _Views:
     """What templates select from, in one connection: the views of some blocks at a time, memory-mapped."""
 
-    def __init__(self, work: Path, left_out: frozenset[str]) -> None:
-        self._work, self._left_out = work, left_out
+    def __init__(self, work: Path) -> None:
+        self._work = work
         self._views: dict[tuple[range, str], pa.Table] = {}
         self._mapped: dict[range, list[mmap.mmap]] = {}
         knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
         empty = {name: read_arrow(block_folder(work, 0) / f"{name}.arrow")[:0] for name in ECG_VIEWS}
         self._connection = LockedConnection({**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS], memory_limit="512MB")
 
-    def of(self, blocks: range, names: Collection[str]) -> LockedConnection:
-        """The connection, in which these views are those of some blocks."""
+    def of(self, blocks: range, template: Template) -> LockedConnection:
+        """The connection, in which the views that a template reads are those of some blocks.
+
+        They have only the columns that it names: planning a query over hundreds takes longer than running it.
+        """
+        names, columns = _views_named(template), _columns_named(template)
         for name in ECG_VIEWS:
             if name in names:
-                self._connection.register(name, self._view(blocks, name))
+                view = self._view(blocks, name)
+                kept = [column for column in view.column_names if columns is None or column.lower() in columns]
+                self._connection.register(name, view.select(kept))
         return self._connection
 
     def _view(self, blocks: range, name: str) -> pa.Table:
         if (blocks, name) not in self._views:
-            view = pa.concat_tables(self._read(blocks, block_folder(self._work, n) / f"{name}.arrow") for n in blocks)
-            kept = [column for column in view.column_names if column not in self._left_out]
-            self._views[blocks, name] = view.select(kept)
+            parts = (self._read(blocks, block_folder(self._work, number) / f"{name}.arrow") for number in blocks)
+            self._views[blocks, name] = pa.concat_tables(parts)
         return self._views[blocks, name]
 
     def _read(self, blocks: range, path: Path) -> pa.Table:
@@ -170,9 +176,9 @@ class _Views:
 
 
 @cache
-def _views(work: Path, left_out: frozenset[str]) -> _Views:
+def _views(work: Path) -> _Views:
     """Kept open for the next template this process renders."""
-    return _Views(work, left_out)
+    return _Views(work)
 
 
 def forget() -> None:
@@ -195,14 +201,14 @@ def render_template(job: RenderJob) -> dict[str, Any]:
     groups = [blocks[start : start + _GROUP_BLOCKS] for start in range(0, len(blocks), _GROUP_BLOCKS)]
     (work / "rejected").mkdir(exist_ok=True)
     rejected_path = work / "rejected" / f"{template.id}.parquet"
-    views, names = _views(work, job.left_out), _views_named(template)
+    views = _views(work)
     counts = {"n_rows": 0, "n_pairs": 0, "n_rejected": 0, "n_capped": 0}
     fingerprint = 0
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(_PairWriter(work / "stage", template.id))
         rejected = stack.enter_context(ParquetFile(rejected_path, REJECTED))
         for group in groups:
-            for part in render_block(template, views.of(group, names), register, job.source):
+            for part in render_block(template, views.of(group, template), register, job.source):
                 writer.write(part.pairs)
                 rejected.write(part.rejected)
                 counts["n_pairs"] += part.pairs.num_rows
