@@ -419,6 +419,8 @@ def _findings(
             "verdict": rows["verdict"],
             "evidence": rows["evidence"],
             "evidence_text": rows["evidence_text"],
+            "has_value": rows["evidence_text"].is_valid(),
+            **_only_value(rows["evidence"].combine_chunks()),
             **{
                 name: _kept_once(place, criteria[name])
                 for name in ("criterion_text", "name", "phrase", "citation", "doi")
@@ -430,6 +432,14 @@ def _findings(
             "draw": rows["draw"],
         }
     )
+
+
+def _only_value(evidence: pa.ListArray) -> dict[str, pa.Array]:
+    """What stands in the evidence of each row that holds one value; NULL in other rows."""
+    starts, n_values = np.asarray(evidence.offsets[:-1]), np.diff(evidence.offsets)
+    which = pa.array(starts, mask=n_values != 1)
+    columns = {"measured": "name", "value": "value", "unit": "unit", "limit_text": "limit"}
+    return {column: evidence.values.field(name).take(which) for column, name in columns.items()}
 
 
 def _kept_once(places: pa.Array, texts: pa.ChunkedArray) -> pa.DictionaryArray:
