@@ -33,9 +33,9 @@ from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 3072
+BLOCK_ECGS = 2400
 """At most: fewer take less memory, and more time, as every query is planned again for each block."""
-_COMPARED_AT_ONCE = 3
+_COMPARED_AT_ONCE = 4
 """Blocks whose ECGs are compared with earlier ones in one query."""
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
