@@ -309,6 +309,8 @@ class Judged:
     findings: pa.Table
     verdicts: pa.Table
     unsure: pa.Table
+    relations: Mapping[str, pa.Table]
+    """The guidelines as tables."""
 
 
 def judge(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, decided: Decided) -> Judged:
@@ -325,13 +327,13 @@ def judge(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet, d
         annotations = connection.select(f"SELECT ecg_id, {_ANNOTATION} AS annotation_text FROM merged")
     label = _labels_of(decided, labels)
     suggests = _suggests(measured_ecgs, decided, labels, label, guidelines)
-    criteria = relation_tables(guidelines)["guideline_criteria"]
-    findings = _findings(decided, stays, suggests, label, labels, annotations, criteria)
+    relations = relation_tables(guidelines)
+    findings = _findings(decided, stays, suggests, label, labels, annotations, relations["guideline_criteria"])
     verdicts = verdicts_view(decided, stays, suggests, label >= 0, findings, guidelines)
-    return Judged(measured_ecgs, labels, annotations, findings, verdicts, decided.unsure)
+    return Judged(measured_ecgs, labels, annotations, findings, verdicts, decided.unsure, relations)
 
 
-def derive_views(judged: Judged, guidelines: GuidelineSet) -> Iterator[tuple[str, pa.Table]]:
+def derive_views(judged: Judged) -> Iterator[tuple[str, pa.Table]]:
     """The other views of a block of ECGs that need no other block, each in ECG order and with its name: facts,
     lead_values, labels, negatives."""
     shortfalls = pc.and_(judged.findings["labelled"], pc.equal(judged.findings["verdict"], "not_met"))
@@ -343,7 +345,7 @@ def derive_views(judged: Judged, guidelines: GuidelineSet) -> Iterator[tuple[str
         "norm_findings": judged.findings.filter(pc.equal(judged.findings["code"], "NORM")),
         "verdicts": judged.verdicts,
         "unsure": judged.unsure,
-        **relation_tables(guidelines),
+        **judged.relations,
     }
     setup = [
         PLAN_FAST,
@@ -450,7 +452,7 @@ def _kept_once(places: pa.Array, texts: pa.ChunkedArray) -> pa.DictionaryArray:
 def views_of(measured_ecgs: pa.Table, labels: pa.Table, guidelines: GuidelineSet) -> dict[str, pa.Table]:
     """Every view of these ECGs that needs no other block; arguments as for `judge`."""
     judged = judge(measured_ecgs, labels, guidelines, decide_ecgs(measured_ecgs, guidelines))
-    return {"findings": judged.findings, "verdicts": judged.verdicts, **dict(derive_views(judged, guidelines))}
+    return {"findings": judged.findings, "verdicts": judged.verdicts, **dict(derive_views(judged))}
 
 
 def derive_comparisons(facts: pa.Table) -> pa.Table:

@@ -7,9 +7,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ecglm.synth.audit.judged import MET, NORMAL, NOT_ASSESSABLE, NOT_MET, Judged, Rulebook, binding
+from ecglm.synth.audit.judged import NORMAL, Judged, Rulebook, binding
 from ecglm.synth.audit.standing import CERTAINTIES, Labels, Standing
-from ecglm.synth.findings import VERDICTS, Bools, Doubles, evidence_lists, evidence_texts, satisfied
+from ecglm.synth.findings import (
+    MET,
+    NOT_ASSESSABLE,
+    NOT_MET,
+    VERDICTS,
+    Bools,
+    Doubles,
+    evidence_lists,
+    evidence_texts,
+    satisfied,
+)
 from ecglm.synth.schema import AUDIT_DISAGREEMENTS, NOISE_COLUMNS
 
 KINDS = ("contradicted", "unsupported", "suggested")

@@ -13,10 +13,9 @@ from ecglm.synth.build.blocks import block_ranges
 from ecglm.synth.criteria import Criterion, Limit
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.facts import merge_measurements
-from ecglm.synth.findings import VERDICTS, Bools, Doubles, evaluate, rules_of
+from ecglm.synth.findings import MET, NOT_ASSESSABLE, NOT_MET, Bools, Doubles, evaluate, rules_of
 from ecglm.synth.guidelines import GuidelineSet
 
-NOT_ASSESSABLE, MET, NOT_MET = (VERDICTS.index(verdict) for verdict in ("not_assessable", "met", "not_met"))
 NORMAL = "NORM"
 """The statement that is not true if any of its criteria is measured and not met: see docs/guidelines.md."""
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.bench.metrics.bootstrap import PatientBootstrap, estimate
-from ecglm.synth.audit.judged import MET, NOT_ASSESSABLE, NOT_MET, Judged, Rulebook
+from ecglm.synth.audit.judged import Judged, Rulebook
 from ecglm.synth.audit.standing import CERTAINTIES, Labels, Standing
-from ecglm.synth.findings import Bools, Doubles
+from ecglm.synth.findings import MET, NOT_ASSESSABLE, NOT_MET, Bools, Doubles
 from ecglm.synth.schema import AUDIT_CRITERIA
 
 FOLDS = ("all", "1-8", "9-10")

@@ -139,10 +139,9 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
         views[name] = read_arrow(path)
         return views[name]
 
-    guidelines = guidelines_of_worker(job.guidelines)
-    judged = judge(merged, labels, guidelines, decided)
+    judged = judge(merged, labels, guidelines_of_worker(job.guidelines), decided)
     judged = replace(judged, findings=keep("findings", judged.findings), verdicts=keep("verdicts", judged.verdicts))
-    for name, view in derive_views(judged, guidelines):
+    for name, view in derive_views(judged):
         keep(name, view)
         del view
     keep("ecgqa", _ecgqa(job, views))
