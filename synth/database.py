@@ -81,11 +81,16 @@ class LockedConnection:
             self._connection.register(name, table)
         for statement in (*_QUIET, *MACROS, *setup, *_LOCK):
             self._connection.execute(statement)
+        self._planned: dict[str, str] = {}
 
     def __enter__(self) -> LockedConnection:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes it; for one that is not kept in a `with`."""
         self._connection.close()
 
     def register(self, name: str, table: pa.Table | ds.Dataset) -> None:
@@ -94,26 +99,70 @@ class LockedConnection:
 
     def columns(self, sql: str) -> dict[str, str]:
         """Column names and DuckDB types a SELECT would return, without running it."""
-        with self._guarded(sql):
+        self.check(sql)
+        with self._guarded():
             relation = self._connection.sql(sql)
             return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
-    def select(self, sql: str) -> pa.Table:
+    def select(self, sql: str, *, again: bool = False) -> pa.Table:
         """The whole answer of one SELECT.
+
+        Args:
+            sql: the SELECT.
+            again: the same will be asked again: it is planned once. It may only name tables that SQL of ours made.
 
         Raises:
             QueryError: not exactly one SELECT, refused, failed, out of memory, or over the time limit.
         """
-        with self._guarded(sql):
-            return self._connection.sql(sql).to_arrow_table()
+        self.check(sql)
+        with self._guarded():
+            return self._connection.sql(self._execute(sql) if again else sql).to_arrow_table()
+
+    def create(self, name: str, select: str) -> None:
+        """Makes a table of a SELECT of ours."""
+        with self._guarded():
+            self._connection.execute(f"CREATE TABLE {name} AS {select}")
+
+    def insert(self, name: str, select: str, *, again: bool = False) -> None:
+        """Adds what a SELECT of ours gives to a table, by the names of its columns; `again` as for `select`."""
+        sql = f"INSERT INTO {name} BY NAME {select}"
+        with self._guarded():
+            self._connection.execute(self._execute(sql) if again else sql)
+
+    @contextlib.contextmanager
+    def lent(self, tables: Mapping[str, pa.Table]) -> Iterator[None]:
+        """Tables that are seen meanwhile."""
+        for name, table in tables.items():
+            self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            for name in tables:
+                self._connection.unregister(name)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[None]:
+        """What is inserted meanwhile is gone at the end, and its memory free."""
+        self._connection.begin()
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+
+    def _execute(self, sql: str) -> str:
+        """A statement that runs what is planned the first time it is asked for."""
+        if sql not in self._planned:
+            name = f"planned_{len(self._planned)}"
+            self._connection.execute(f"PREPARE {name} AS {sql}")
+            self._planned[sql] = name
+        return f"EXECUTE {self._planned[sql]}"
 
     def check(self, sql: str) -> None:
         """Refuses anything but exactly one SELECT, without running it."""
         _check(sql)
 
     @contextlib.contextmanager
-    def _guarded(self, sql: str) -> Iterator[None]:
-        self.check(sql)
+    def _guarded(self) -> Iterator[None]:
         timer = threading.Timer(self.timeout_s, self._connection.interrupt)
         timer.daemon = True
         timer.start()

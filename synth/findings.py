@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,6 @@ NOT_ASSESSABLE, MET, NOT_MET = range(3)
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -96,26 +94,42 @@ def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
 def evaluate(connection: LockedConnection, guidelines: GuidelineSet) -> Evaluated:
     """Evaluates every criterion and the value beside each of its limits; arguments as for `decide`."""
     rules = rules_of(guidelines)
-    compared = [limit.value_sql() for _, rule in rules for limit in rule.limits.values()]
-    place_of = {value: place for place, value in enumerate(dict.fromkeys(compared))}
+    holds, of_rule = _distinct([rule.holds_sql() for _, rule in rules])
+    compared, of_limit = _distinct([limit.value_sql() for _, rule in rules for limit in rule.limits.values()])
     doubted = {c: g.absence_unsure_when for c, g in sorted(guidelines.by_code.items()) if g.absence_unsure_when}
-    columns = [
-        "ecg_id",
-        "ecg_index",
-        *(f"{rule.holds_sql()} AS rule{number}" for number, (_, rule) in enumerate(rules)),
-        *(f"{value} AS value{place}" for value, place in place_of.items()),
-        *(f"coalesce(({condition}), false) AS doubt{number}" for number, condition in enumerate(doubted.values())),
-    ]
-    answer = connection.select(f"SELECT {', '.join(columns)} FROM measured_ecgs ORDER BY ecg_index").combine_chunks()
+    doubts = [f"coalesce(({condition}), false)" for condition in doubted.values()]
+    lists = {
+        "holds": f"[{', '.join(holds)}]::BOOLEAN[]",
+        "compared": f"[{', '.join(compared)}]::DOUBLE[]",
+        "doubts": f"[{', '.join(doubts)}]::BOOLEAN[]",
+    }
+    columns = ", ".join(f"{items} AS {name}" for name, items in lists.items())
+    sql = f"SELECT ecg_id, ecg_index, {columns} FROM measured_ecgs ORDER BY ecg_index"
+    answer = connection.select(sql, again=True).combine_chunks()
+    verdicts = pc.if_else(_items(answer["holds"]), pa.scalar(MET, pa.int8()), pa.scalar(NOT_MET, pa.int8()))
+    verdicts = pc.fill_null(verdicts, pa.scalar(NOT_ASSESSABLE, pa.int8())).to_numpy()
+    values = _items(answer["compared"]).to_numpy(zero_copy_only=False)
+    doubtful = _items(answer["doubts"]).to_numpy(zero_copy_only=False)
     n_ecgs = answer.num_rows
     return Evaluated(
         ecg_id=answer["ecg_id"].combine_chunks(),
         ecg_index=answer["ecg_index"],
-        verdicts=_matrix([_verdicts(answer[f"rule{number}"]) for number in range(len(rules))], n_ecgs, np.int8),
-        values=_matrix([_doubles(answer[f"value{place_of[value]}"]) for value in compared], n_ecgs, np.float64),
+        verdicts=verdicts.reshape(n_ecgs, len(holds))[:, of_rule],
+        values=values.reshape(n_ecgs, len(compared))[:, of_limit],
         doubted=tuple(doubted),
-        doubts=_matrix([_bools(answer[f"doubt{number}"]) for number in range(len(doubted))], n_ecgs, np.bool_),
+        doubts=doubtful.reshape(n_ecgs, len(doubts)),
     )
+
+
+def _distinct(expressions: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Each expression once, and for every one given which of them it is."""
+    places = {expression: place for place, expression in enumerate(dict.fromkeys(expressions))}
+    return list(places), np.array([places[expression] for expression in expressions], np.int64)
+
+
+def _items(lists: pa.ChunkedArray) -> pa.Array:
+    """The items of all lists."""
+    return lists.combine_chunks().flatten()
 
 
 def decide(connection: LockedConnection, guidelines: GuidelineSet) -> Decided:
@@ -154,27 +168,6 @@ def _repeated(texts: Sequence[str], places: Integers) -> pa.DictionaryArray:
 def narrow(n: int) -> pa.DataType:
     """The kind of number that tells places among `n` texts in little memory."""
     return pa.int16() if n < 1 << 15 else pa.int32()
-
-
-def _matrix(columns: list[npt.NDArray[Scalar]], n_ecgs: int, kind: type[Scalar]) -> npt.NDArray[Scalar]:
-    """(n_ecgs, n_columns)."""
-    return np.stack(columns, axis=1) if columns else np.empty((n_ecgs, 0), kind)
-
-
-def _verdicts(column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
-    numbers = pc.if_else(column, pa.scalar(MET, pa.int8()), pa.scalar(NOT_MET, pa.int8()))
-    found: npt.NDArray[np.int8] = pc.fill_null(numbers, pa.scalar(NOT_ASSESSABLE, pa.int8())).to_numpy()
-    return found
-
-
-def _doubles(column: pa.ChunkedArray) -> Doubles:
-    values: Doubles = column.to_numpy()
-    return values
-
-
-def _bools(column: pa.ChunkedArray) -> Bools:
-    values: Bools = column.to_numpy()
-    return values
 
 
 def _rows(

@@ -51,7 +51,7 @@ def _of_lead(number: int, lead: str) -> str:
 
 
 LEAD_VALUES = (
-    "CREATE TABLE lead_values AS SELECT *, stable_hash(ecg_id || ':' || lead) AS draw FROM ("
+    "SELECT *, stable_hash(ecg_id || ':' || lead) AS draw FROM ("
     + " UNION ALL ".join(_of_lead(number, lead) for number, lead in enumerate(LEADS, start=1))
     + ")"
 )
@@ -67,7 +67,6 @@ def _leads_where(condition: str, value: str, name: str) -> str:
 
 
 LEAD_FINDINGS = f"""
-CREATE TABLE lead_findings AS
 SELECT ecg_id,
     {_leads_where("lead <> 'aVR' AND q_ms >= 30 AND q_mv <= -0.1", "q_mv", "q")},
     {_leads_where("lead <> 'aVR' AND st_mv >= 0.1", "st_mv", "st_raised")},

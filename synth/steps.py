@@ -7,7 +7,6 @@ criteria of `NORM`. A step is NULL where what it needs was not measured, or not 
 from __future__ import annotations
 
 STEPS = """
-CREATE TABLE steps AS
 WITH limits AS (
     SELECT ecg_id,
         any_value(verdict) FILTER (criterion = 'pr-not-long') AS pr_not_long,

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import QueryError
-from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, derive_comparisons, views_of
+from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, derive_comparisons, no_ecgs, views_of
 from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, Violation, read_guidelines
@@ -66,8 +65,7 @@ def validate(guidelines_folder: Path | None = None, templates_folder: Path | Non
 
 def empty_views(guidelines: GuidelineSet) -> dict[str, pa.Table]:
     """Every view a template may name, without ECGs."""
-    no_ecgs = empty_measured_ecgs().add_column(0, "ecg_index", pa.array([], pa.int64()))
-    views = views_of(no_ecgs, LABELS.empty_table(), guidelines)
+    views = views_of(no_ecgs(), LABELS.empty_table(), guidelines)
     ecgqa = derive_ecgqa(views, guidelines, None)
     pairs = {"comparisons": derive_comparisons(views["facts"]), "ecgqa_compared": derive_compared(ecgqa)}
     return {**views, "ecgqa": ecgqa, **pairs, **relation_tables(guidelines), "gate": GATE.empty_table()}

@@ -18,6 +18,7 @@ from ecglm.synth.build.blocks import (
     Blocks,
     block_done,
     block_ranges,
+    close_derivation,
     prepare_block,
     write_across_blocks,
     write_arrow,
@@ -35,7 +36,7 @@ from ecglm.synth.build.inputs import (
     write_source,
 )
 from ecglm.synth.build.progress import Progress, stepper
-from ecglm.synth.build.rendering import forget, render_all
+from ecglm.synth.build.rendering import close_views, render_all
 from ecglm.synth.build.staging import finish_swap, locked, prepare_work, swap, told_plainly, work_folder
 from ecglm.synth.build.storing import waveforms_of
 from ecglm.synth.build.tables import (
@@ -142,7 +143,7 @@ def _build_locked(
     previous = previous_corpus(out) if config.resume != "never" else None
     root = source_root(config, work, tell)
     prepare_work(work, stamp, config.out, config.resume)
-    with workers(config.workers, forget) as run:
+    with workers(config.workers, close_derivation) as run:
         with _timed(timings, "source"):
             source = open_source(config, root)
             source_files = write_source(work, source, config, previous, tell)
@@ -170,7 +171,7 @@ def _build_locked(
     blocks = Blocks(work, len(ranges))
     if not sum(note["n_ecgs"] for note in blocks.notes):
         raise SourceError(f"{root}: no ECG has a usable waveform; see the messages above or run with --limit 5")
-    with workers(config.workers, forget) as run:  # new ones, without what measuring left in their memory
+    with workers(config.workers, close_views) as run:  # new ones, without what measuring left in their memory
         with _timed(timings, "measure and join"):
             across = [(blocks, name) for name in ACROSS_BLOCKS]
             joined = dict(zip(ACROSS_BLOCKS, run(write_across_blocks, across, lambda done: None), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,10 +22,8 @@ from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.facts import (
     ACROSS_BLOCKS,
     ECG_VIEWS,
-    decide_ecgs,
+    Derivation,
     derive_comparisons,
-    derive_views,
-    judge,
     merge_measurements,
 )
 from ecglm.synth.gate import gate_counts, gate_table
@@ -34,7 +32,7 @@ from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
 BLOCK_ECGS = 2400
-"""At most: fewer take less memory, and more time, as every query is planned again for each block."""
+"""At most: fewer take less memory, and more time, as some queries are planned again for each block."""
 _COMPARED_AT_ONCE = 4
 """Blocks whose ECGs are compared with earlier ones in one query."""
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
@@ -103,6 +101,17 @@ def guidelines_of_worker(folder: Path | None) -> GuidelineSet:
     return load_guidelines(folder, check_sql=False)
 
 
+@cache
+def _derivation(guidelines: Path | None) -> Derivation:
+    return Derivation(guidelines_of_worker(guidelines))
+
+
+def close_derivation() -> None:
+    """Closes what `prepare_block` keeps open in a process from one block to the next."""
+    for kept in (_derivation, guidelines_of_worker):
+        kept.cache_clear()
+
+
 def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str, Any]:
     """Reads and measures the waveforms of a block, decides the criteria, and writes the views templates see."""
     folder = block_folder(job.work, number)
@@ -126,7 +135,8 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     labels = labels.filter(pc.is_in(labels["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks()))
     merged = merge_measurements(ecgs, list(providers.items()), ecg_index)
     used = used_values(ecgs, list(providers.items()))
-    decided = decide_ecgs(merged, guidelines_of_worker(job.guidelines))
+    derivation = _derivation(job.guidelines)
+    decided = derivation.decide(merged)
     write_arrow(folder / "decided.arrow", decided.findings)
     pa.default_memory_pool().release_unused()  # or Arrow keeps it while DuckDB needs as much again
     views: dict[str, pa.Table] = {}
@@ -139,11 +149,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
         views[name] = read_arrow(path)
         return views[name]
 
-    judged = judge(merged, labels, guidelines_of_worker(job.guidelines), decided)
-    judged = replace(judged, findings=keep("findings", judged.findings), verdicts=keep("verdicts", judged.verdicts))
-    for name, view in derive_views(judged):
-        keep(name, view)
-        del view
+    derivation.views(merged, labels, decided, keep)
     keep("ecgqa", _ecgqa(job, views))
     write_arrow(folder / "ecgs.arrow", ecgs)
     write_arrow(folder / "source_labels.arrow", labels)

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
-from ecglm.synth.build.blocks import block_folder, guidelines_of_worker, read_arrow
+from ecglm.synth.build.blocks import block_folder, read_arrow
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.workers import RunTasks
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
@@ -181,9 +181,9 @@ def _views(work: Path) -> _Views:
     return _Views(work)
 
 
-def forget() -> None:
-    """Closes what a process keeps open from one task to the next."""
-    for kept in (_views, _register, guidelines_of_worker):
+def close_views() -> None:
+    """Closes what `render_template` keeps open in a process from one template to the next."""
+    for kept in (_views, _register):
         kept.cache_clear()
 
 

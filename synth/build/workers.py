@@ -33,8 +33,8 @@ def _nothing() -> None:
     """A task that only starts a worker."""
 
 
-def _start_worker(forget: Callable[[], None]) -> None:
-    atexit.register(forget)
+def _start_worker(close: Callable[[], None]) -> None:
+    atexit.register(close)
     parent = multiprocessing.parent_process()
 
     def leave_with_parent() -> None:
@@ -46,12 +46,12 @@ def _start_worker(forget: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def workers(count: int, forget: Callable[[], None]) -> Iterator[RunTasks]:
+def workers(count: int, close: Callable[[], None]) -> Iterator[RunTasks]:
     """Runs tasks here (one worker) or in processes of their own; results in the order of the tasks.
 
     Args:
         count: number of workers.
-        forget: closes what tasks keep open from one to the next; called in each process at its end.
+        close: closes what tasks keep open from one to the next; called in each process at its end.
     """
     if count == 1:
 
@@ -64,14 +64,14 @@ def workers(count: int, forget: Callable[[], None]) -> Iterator[RunTasks]:
                 done(len(results))
             return results
 
-        forget()
+        close()
         try:
             yield run_here
         finally:
-            forget()
+            close()
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(forget,))
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(close,))
     with _ctrl_c_later():
         for _ in range(count):  # they import what they need while the first tasks are still being made
             pool.submit(_nothing)

@@ -1,0 +1,69 @@
+"""The view `findings`: every verdict that could be assessed, with the words of its criterion and of the label it bears
+on."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ecglm.synth.findings import Bools, Decided, narrow
+from ecglm.synth.verdicts import statement_of
+
+
+def findings_view(
+    decided: Decided,
+    stays: Bools,
+    suggests: Bools,
+    label: npt.NDArray[np.int64],
+    labels: pa.Table,
+    annotations: pa.ChunkedArray,
+    criteria: pa.Table,
+) -> pa.Table:
+    """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
+    rows = decided.in_words(stays)
+    ecg, rule = np.nonzero(stays)
+    places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
+    of_rules = np.array([places[code, rule.id] for code, rule in decided.rules], np.int64)
+    place = pa.array(of_rules[rule], narrow(len(places)))
+    of_ecg = pa.array(ecg, narrow(len(stays)))
+    of_label = label[:, statement_of(decided)][stays]
+    stated = of_label >= 0
+    return pa.table(
+        {
+            "ecg_id": _kept_once(of_ecg, decided.evaluated.ecg_id),
+            "ecg_index": rows["ecg_index"],
+            "code": rows["code"],
+            "criterion": rows["criterion"],
+            "place": criteria["place"].take(place),
+            "role": _kept_once(place, criteria["role"]),
+            "verdict": rows["verdict"],
+            "evidence": rows["evidence"],
+            "evidence_text": rows["evidence_text"],
+            "has_value": rows["evidence_text"].is_valid(),
+            **_only_value(rows["evidence"].combine_chunks()),
+            **{
+                name: _kept_once(place, criteria[name])
+                for name in ("criterion_text", "name", "phrase", "citation", "doi")
+            },
+            "suggests": pa.array(suggests[stays]),
+            "labelled": pa.array(stated),
+            "certainty": _kept_once(pa.array(of_label, pa.int32(), mask=~stated), labels["certainty"]),
+            "annotation_text": _kept_once(of_ecg, annotations),
+            "draw": rows["draw"],
+        }
+    )
+
+
+def _only_value(evidence: pa.ListArray) -> dict[str, pa.Array]:
+    """What stands in the evidence of each row that holds one value; NULL in other rows."""
+    starts, n_values = np.asarray(evidence.offsets[:-1]), np.diff(evidence.offsets)
+    which = pa.array(starts, mask=n_values != 1)
+    columns = {"measured": "name", "value": "value", "unit": "unit", "limit_text": "limit"}
+    return {column: evidence.values.field(name).take(which) for column, name in columns.items()}
+
+
+def _kept_once(places: pa.Array, texts: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """The text at each place; SQL reads a dictionary two to four times as fast as texts."""
+    whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    return pa.DictionaryArray.from_arrays(places, whole)
