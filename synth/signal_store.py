@@ -38,6 +38,8 @@ TABLE = "signals.parquet"
 REJECTED_FILE = "rejected.parquet"
 CACHE_VARIABLE = "ECGLM_CACHE"
 """Environment variable that names the cache folder."""
+_MOST_ROW_GROUPS = 4
+"""Of the table, in memory at once."""
 
 SIGNALS = pa.schema(
     {
@@ -120,7 +122,7 @@ class SignalStore:
     @property
     def ecg_ids(self) -> list[str]:
         """The ECGs, in the order of the source."""
-        ids: list[str] = self.table["ecg_id"].to_pylist()
+        ids: list[str] = self._ids.to_pylist()
         return ids
 
     def log(self) -> dict[str, Any]:
@@ -136,12 +138,37 @@ class SignalStore:
         return {}
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {ecg_id: place for place, ecg_id in enumerate(self.ecg_ids)}
+    def _ids(self) -> pa.Array:
+        """The ECGs, row by row: all that is kept in memory of a store of any size."""
+        return pq.read_table(self.root / TABLE, columns=["ecg_id"])["ecg_id"].combine_chunks()
 
-    def holds(self, ecg_id: str) -> bool:
-        """Whether an ECG is in the store."""
-        return ecg_id in self._places
+    @cached_property
+    def _table_file(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self.root / TABLE)
+
+    @cached_property
+    def _row_groups(self) -> dict[int, pa.Table]:
+        return {}
+
+    def _row_group(self, number: int) -> pa.Table:
+        if number not in self._row_groups:
+            while len(self._row_groups) >= _MOST_ROW_GROUPS:
+                del self._row_groups[next(iter(self._row_groups))]
+            self._row_groups[number] = self._table_file.read_row_group(number)
+        return self._row_groups[number]
+
+    def _rows(self, places: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Rows of the table at these places, read with the others of their row groups."""
+        metadata = self._table_file.metadata
+        ends = np.cumsum([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)])
+        of_group = np.searchsorted(ends, places, side="right")
+        rows: dict[int, dict[str, Any]] = {}
+        for number in np.unique(of_group).tolist():
+            group = self._row_group(number)
+            there = places[of_group == number]
+            found = group.take(pa.array(there - (ends[number] - group.num_rows)))
+            rows |= zip(there.tolist(), found.to_pylist(), strict=True)
+        return [rows[place] for place in places.tolist()]
 
     def array(self, file: str) -> NDArray[np.int16]:
         """One array, (n_rows, n_samples, n_leads), memory-mapped."""
@@ -149,27 +176,37 @@ class SignalStore:
             self._arrays[file] = np.load(self.root / file, mmap_mode="r", allow_pickle=False)
         return self._arrays[file]
 
+    def found(self, ecg_ids: Sequence[str]) -> list[Record | None]:
+        """ECGs as stored; None for one that is not in the store.
+
+        Raises:
+            SourceError: samples were changed since they were stored.
+        """
+        places = pc.index_in(pa.array(ecg_ids, pa.string()), value_set=self._ids)
+        there = iter(self._rows(places.drop_null().to_numpy().astype(np.int64)))
+        return [None if place is None else self._record(next(there)) for place in places.to_pylist()]
+
     def records(self, ecg_ids: Sequence[str]) -> list[Record]:
         """ECGs as stored.
 
         Raises:
             SourceError: no such ECG, or its samples were changed since they were stored.
         """
-        for ecg_id in ecg_ids:
-            if ecg_id not in self._places:
-                raise SourceError(f"{self.root}: no ECG {ecg_id!r}; it holds {len(self._places)} others")
-        rows = self.table.take([self._places[ecg_id] for ecg_id in ecg_ids]).to_pylist()
-        return [self._record(row) for row in rows]
+        records: list[Record] = []
+        for ecg_id, record in zip(ecg_ids, self.found(ecg_ids), strict=True):
+            if record is None:
+                raise SourceError(f"{self.root}: no ECG {ecg_id!r}; it holds {len(self._ids)} others")
+            records.append(record)
+        return records
 
     def _record(self, row: Mapping[str, Any]) -> Record:
-        signal = self.array(row["file"])[row["row"]]
-        if xxhash.xxh3_128_hexdigest(signal.tobytes()) != row["checksum"]:
+        if not self._is_whole(row):
             raise SourceError(
                 f"{self.root / row['file']}: the samples of {row['ecg_id']} were changed or damaged; make the store"
                 " again with `synth signals`"
             )
         return Record(
-            signal=signal,
+            signal=self.array(row["file"])[row["row"]],
             gains=np.array(row["gains"]),
             baselines=np.array(row["baselines"], dtype=np.int32),
             leads=tuple(row["leads"]),
@@ -202,14 +239,12 @@ class SignalStore:
 
     def damaged(self) -> list[str]:
         """ECGs whose samples are not those that were stored; reads all of them."""
-        return [ecg_id for ecg_id in self.ecg_ids if not self._is_whole(ecg_id)]
+        batches = self._table_file.iter_batches(batch_size=512)
+        return [row["ecg_id"] for batch in batches for row in batch.to_pylist() if not self._is_whole(row)]
 
-    def _is_whole(self, ecg_id: str) -> bool:
-        try:
-            self.records([ecg_id])
-        except SourceError:
-            return False
-        return True
+    def _is_whole(self, row: Mapping[str, Any]) -> bool:
+        signal = self.array(row["file"])[row["row"]]
+        return bool(xxhash.xxh3_128_hexdigest(signal.tobytes()) == row["checksum"])
 
 
 @lru_cache(maxsize=4)
@@ -228,9 +263,7 @@ def stored_records(root: Path, ecg_ids: Sequence[str]) -> list[Record | None]:
         made_ns = (root / MANIFEST).stat().st_mtime_ns
     except OSError:
         made_ns = 0  # opening it says what is missing
-    store = _opened(root, made_ns)
-    found = iter(store.records([ecg_id for ecg_id in ecg_ids if store.holds(ecg_id)]))
-    return [next(found) if store.holds(ecg_id) else None for ecg_id in ecg_ids]
+    return _opened(root, made_ns).found(ecg_ids)
 
 
 @dataclass(frozen=True)

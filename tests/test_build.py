@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 import pytest
 
 from ecglm.synth.build import BuildConfig, blocks, build, plan, read_config, rendering
+from ecglm.synth.build.progress import Progress
+from ecglm.synth.build.workers import apart
 from ecglm.synth.corpus import BUILD_LOG, Corpus
-from ecglm.synth.errors import CorpusError, DefinitionError
+from ecglm.synth.errors import CorpusError, DefinitionError, SourceError
 from ecglm.synth.schema import DEFAULT_FAMILIES, SPLIT_OF_FOLD
 
 SYNTH = [sys.executable, "-c", "from ecglm.synth.cli import main; main()"]
@@ -302,3 +304,25 @@ def test_json_is_one_object_with_the_promised_keys(tmp_path: Path) -> None:
     content = json.loads(answer.stdout)
     assert {"pairs", "rejected", "skipped", "seconds", "content_fingerprint"} <= content.keys()
     assert content["pairs"] > 0
+
+
+def _counted(tell: Progress, upto: int) -> int:
+    for number in range(1, upto + 1):
+        tell("counting", number, upto)
+    if upto > 3:
+        raise SourceError(f"{upto} are too many; give 3")
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_runs_apart_tells_its_progress_and_its_error(workers: int) -> None:
+    told: list[tuple[str, int, int]] = []
+    with apart(workers, lambda *step: told.append(step), _counted, 3) as result:
+        there = result()
+    assert told == [("counting", number, 3) for number in (1, 2, 3)]
+    assert (there == os.getpid()) == (workers == 1), "one worker is this process"
+    if workers > 1:
+        with pytest.raises(ProcessLookupError):
+            os.kill(there, 0)
+    with pytest.raises(SourceError, match="4 are too many"), apart(workers, lambda *step: None, _counted, 4) as result:
+        result()

@@ -64,6 +64,33 @@ def test_everything_but_one_select_is_refused(connection: LockedConnection, sql:
         connection.select(sql)
 
 
+def test_what_is_asked_again_is_refused_in_the_same_way(connection: LockedConnection) -> None:
+    for sql in (
+        "SELECT 1; DROP VIEW facts",
+        "DELETE FROM facts",
+        "SELECT 1) TO '/tmp/stolen.csv'",
+        "SELECT missing FROM facts",
+    ):
+        with pytest.raises(QueryError):
+            connection.select(sql, again=True)
+
+
+def test_a_plan_is_used_again_for_what_is_in_its_tables_then() -> None:
+    with LockedConnection({}) as connection:
+        with connection.lent({"given": TABLE[:0]}):
+            connection.create("kept", "FROM given")
+            connection.create("doubled", "SELECT ecg_id, 2 * value AS value FROM kept")
+        for rows in (TABLE, TABLE[1:], TABLE[:0]):
+            with connection.lent({"given": rows}), connection.scratch():
+                connection.insert("kept", "SELECT value, ecg_id FROM given")
+                connection.insert("doubled", "SELECT ecg_id, 2 * value AS value FROM kept", again=True)
+                found = connection.select("SELECT value FROM doubled ORDER BY ecg_id", again=True)
+            assert found["value"].to_pylist() == [2 * value for value in rows["value"].to_pylist()]
+            assert not connection.select("FROM kept", again=True).num_rows, "nothing is left behind"
+        with pytest.raises(QueryError, match="given"):
+            connection.select("FROM given")
+
+
 def test_nothing_was_written_outside(connection: LockedConnection, tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
     with pytest.raises(QueryError):

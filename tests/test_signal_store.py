@@ -21,7 +21,15 @@ from ecglm.synth.build import BuildConfig, build
 from ecglm.synth.build.measuring import MeasureConfig, measure
 from ecglm.synth.build.storing import StoreConfig, store
 from ecglm.synth.errors import SourceError
-from ecglm.synth.signal_store import MANIFEST, SIGNALS, TABLE, SignalStore, StoredWaveforms, cache_folder
+from ecglm.synth.signal_store import (
+    _MOST_ROW_GROUPS,
+    MANIFEST,
+    SIGNALS,
+    TABLE,
+    SignalStore,
+    StoredWaveforms,
+    cache_folder,
+)
 from ecglm.synth.signals import read_record
 from ecglm.synth.sources.ptbxl import open_ptbxl
 from ecglm.synth.sources.simulator import simulate
@@ -117,6 +125,23 @@ def test_large_sources_are_cut_into_several_arrays(
     one, many = SignalStore.open(stored), SignalStore.open(result.out)
     assert one.ecg_ids == many.ecg_ids
     assert one.table["checksum"] == many.table["checksum"]
+
+
+def test_a_large_table_is_read_in_parts(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "s"
+    shutil.copytree(stored, root)
+    pq.write_table(pq.read_table(stored / TABLE), root / TABLE, row_group_size=3)
+    manifest = json.loads((root / MANIFEST).read_text())
+    manifest["files"][TABLE]["bytes"] = (root / TABLE).stat().st_size
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    whole, parts = SignalStore.open(stored), SignalStore.open(root)
+    mixed = [whole.ecg_ids[place] for place in np.random.default_rng(3).permutation(len(whole.ecg_ids))]
+    for ecg_ids in (mixed, mixed[:4], mixed[4:5], []):
+        for one, other in zip(whole.records(ecg_ids), parts.records(ecg_ids), strict=True):
+            assert one.digest == other.digest
+            np.testing.assert_array_equal(one.millivolts(), other.millivolts())
+        assert len(parts._row_groups) <= _MOST_ROW_GROUPS
+    assert parts.found(["simulated:7", mixed[0]])[0] is None
 
 
 def test_one_and_two_workers_write_the_same_bytes(

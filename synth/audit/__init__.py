@@ -161,7 +161,7 @@ def _manifest(
     }
     return {
         "format": FORMAT,
-        "source": source.name,
+        "source": files.source,
         "providers": list(files.providers),
         "limit": config.limit,
         **({"simulated": config.simulated, "seed": config.seed} if config.folder is None else {}),
@@ -175,11 +175,11 @@ def _manifest(
             "disagreements": kinds,
         },
         "inputs": {
-            "source_files": dict(sorted({**source.fingerprint, **files.extras.fingerprint}.items())),
+            "source_files": dict(sorted(files.fingerprint.items())),
             "signals": files.taken_over.signals if files.taken_over else None,
             "measured_version": MEASURED_VERSION if MEASURED in files.providers else None,
             "guidelines": rulebook.guidelines.fingerprint,
         },
-        "attribution": [dict(each) for each in (source.attribution, *files.extras.attribution)],
+        "attribution": [dict(each) for each in files.attribution],
         "versions": versions(),
     }

@@ -13,32 +13,29 @@ from pathlib import Path
 import pyarrow as pa
 
 from ecglm.synth.build.blocks import (
-    MEASURED,
     BlockJob,
     Blocks,
+    across_tasks,
     block_done,
     block_ranges,
     close_derivation,
+    joined_across,
     prepare_block,
     write_across_blocks,
     write_arrow,
 )
 from ecglm.synth.build.config import BuildConfig, read_config
 from ecglm.synth.build.inputs import (
-    ecgs_table,
     input_stamp,
     is_up_to_date,
     n_excluded,
     open_source,
     previous_corpus,
-    source_root,
-    waveform_files,
-    write_source,
 )
 from ecglm.synth.build.progress import Progress, stepper
+from ecglm.synth.build.reading import read_source
 from ecglm.synth.build.rendering import close_views, render_all
 from ecglm.synth.build.staging import finish_swap, locked, prepare_work, swap, told_plainly, work_folder
-from ecglm.synth.build.storing import waveforms_of
 from ecglm.synth.build.tables import (
     keep_simulated,
     make_manifest,
@@ -48,14 +45,13 @@ from ecglm.synth.build.tables import (
     write_tables,
     write_template_tables,
 )
-from ecglm.synth.build.workers import workers
+from ecglm.synth.build.workers import apart, workers
 from ecglm.synth.card import write_card
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
 from ecglm.synth.errors import SourceError
-from ecglm.synth.facts import ACROSS_BLOCKS, KNOWLEDGE_VIEWS
+from ecglm.synth.facts import KNOWLEDGE_VIEWS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import load_guidelines
-from ecglm.synth.measure.ecgs import Waveforms
 from ecglm.synth.templates import load_templates
 
 
@@ -138,43 +134,39 @@ def _build_locked(
     tell: Progress,
     started: float,
 ) -> BuildResult:
-    guidelines, templates = load_guidelines(config.guidelines), load_templates(config.templates)
     timings: dict[str, float] = {}
     previous = previous_corpus(out) if config.resume != "never" else None
-    root = source_root(config, work, tell)
     prepare_work(work, stamp, config.out, config.resume)
-    with workers(config.workers, close_derivation) as run:
+    with (
+        apart(config.workers, tell, read_source, config, work, previous) as source_read,
+        workers(config.workers, close_derivation) as run,
+    ):
         with _timed(timings, "source"):
-            source = open_source(config, root)
-            source_files = write_source(work, source, config, previous, tell)
-            waveforms: Waveforms = waveform_files(source)
-            measures = MEASURED in source_files.providers and source_files.taken_over is None
-            if measures and config.folder is not None:
-                waveforms = waveforms_of(source, ecgs_table(source), config.workers, tell)
-            pa.default_memory_pool().release_unused()  # or Arrow keeps it as long as the build runs
-        stage = work / "stage"
-        stage.mkdir(exist_ok=True)
+            guidelines, templates = load_guidelines(config.guidelines), load_templates(config.templates)
+            source, waveforms = source_read()
         job = BlockJob(
             work=work,
-            source=source.name,
+            source=source.source,
             waveforms=waveforms,
             guidelines=config.guidelines,
-            providers=source_files.providers,
-            taken_over=source_files.taken_over is not None,
+            providers=source.providers,
+            taken_over=source.taken_over is not None,
             ecgqa="ecgqa" in config.families,
         )
-        ranges = block_ranges(source_files.n_ecgs)
+        ranges = block_ranges(source.n_ecgs)
         selected = [template for template in templates if template.header.family in config.families]
         with _timed(timings, "measure and join"):
             tasks = [(job, *each) for each in ranges if block_done(work, each[0]) is None]
             run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))
     blocks = Blocks(work, len(ranges))
     if not sum(note["n_ecgs"] for note in blocks.notes):
-        raise SourceError(f"{root}: no ECG has a usable waveform; see the messages above or run with --limit 5")
+        folder = config.folder or work / "simulated"
+        raise SourceError(f"{folder}: no ECG has a usable waveform; see the messages above or run with --limit 5")
+    stage = work / "stage"
+    stage.mkdir(exist_ok=True)
     with workers(config.workers, close_views) as run:  # new ones, without what measuring left in their memory
         with _timed(timings, "measure and join"):
-            across = [(blocks, name) for name in ACROSS_BLOCKS]
-            joined = dict(zip(ACROSS_BLOCKS, run(write_across_blocks, across, lambda done: None), strict=True))
+            across, across_rows = joined_across(run(write_across_blocks, across_tasks(blocks), lambda done: None))
             knowledge = {
                 name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
                 for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
@@ -184,15 +176,15 @@ def _build_locked(
                 work / "register.arrow", ecgs.select(["ecg_id", "patient_id", "strat_fold", "split"])
             )
         with _timed(timings, "tables"):
-            write_tables(stage, blocks, source_files, guidelines)
+            write_tables(stage, blocks, source, guidelines)
             pa.default_memory_pool().release_unused()
         digests = {
             **blocks.digests(),
             **knowledge,
-            **{name: digest for name, (digest, _) in joined.items()},
+            **across,
             "register": register,
         }
-        rows = {**blocks.rows(), **{name: n_rows for name, (_, n_rows) in joined.items()}}
+        rows = {**blocks.rows(), **across_rows}
         available = {name for name, n_rows in rows.items() if n_rows}
         available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
         skipped = {
@@ -206,17 +198,17 @@ def _build_locked(
                 work,
                 out,
                 previous,
-                source.name,
+                source.source,
                 [t for t in selected if t.id not in skipped],
                 digests,
                 tell,
-                beside=[(write_measurements, stage, blocks, source_files.providers), (write_findings, stage, blocks)],
+                beside=[(write_measurements, stage, blocks, source.providers), (write_findings, stage, blocks)],
             )
     with _timed(timings, "finish"):
         remove_unfinished(stage, done)
-        write_template_tables(stage, work, templates, skipped, done, blocks, previous, source_files.taken_over)
+        write_template_tables(stage, work, templates, skipped, done, blocks, previous, source.taken_over)
         keep_simulated(config, work, stage)
-        manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped, source_files)
+        manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped)
         write_card(stage, manifest)
         card = stage / CARD
         manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": file_sha256(card)}
@@ -225,7 +217,7 @@ def _build_locked(
             stage / BUILD_LOG,
             {
                 "input_stamp": stamp,
-                "signals_stamp": source_files.signal_stamp,
+                "signals_stamp": source.signal_stamp,
                 "workers": config.workers,
                 "seconds": round(seconds, 3),
                 "stages": {name: round(value, 3) for name, value in timings.items()},

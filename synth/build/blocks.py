@@ -31,9 +31,9 @@ from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 2400
+BLOCK_ECGS = 1800
 """At most: fewer take less memory, and more time, as some queries are planned again for each block."""
-_COMPARED_AT_ONCE = 4
+_COMPARED_AT_ONCE = 7
 """Blocks whose ECGs are compared with earlier ones in one query."""
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
@@ -221,50 +221,66 @@ class Blocks:
         return _joined(note["signals"] for note in self.notes)
 
 
-def write_across_blocks(blocks: Blocks, name: str) -> tuple[str, int]:
-    """Derives a view that looks at ECGs of several blocks, of `ACROSS_BLOCKS`, and leaves each block its rows.
+@dataclass(frozen=True)
+class Across:
+    """Rows written for some blocks of a view of `ACROSS_BLOCKS`."""
 
-    Returns:
-        hash and rows of the view.
-    """
-    digest, n_rows = "", 0
-    for number, part in zip(blocks.numbers, _views_across(blocks, name), strict=True):
-        digest = _joined([digest, write_arrow(block_folder(blocks.work, number) / f"{name}.arrow", part)])
-        n_rows += part.num_rows
-    return digest, n_rows
+    name: str
+    digests: tuple[str, ...]
+    """Of the rows of each block."""
+    n_rows: int
 
 
-def _views_across(blocks: Blocks, name: str) -> Iterator[pa.Table]:
-    """A view's rows of each block, in their order."""
+def across_tasks(blocks: Blocks) -> list[tuple[Blocks, str, range]]:
+    """Arguments of `write_across_blocks`, in the order of the blocks."""
+    starts = range(0, len(blocks.numbers), _COMPARED_AT_ONCE)
+    groups = [blocks.numbers[start : start + _COMPARED_AT_ONCE] for start in starts]
+    return [*((blocks, "comparisons", group) for group in groups), (blocks, "ecgqa_compared", blocks.numbers)]
+
+
+def write_across_blocks(blocks: Blocks, name: str, group: range) -> Across:
+    """Derives a view that looks at ECGs of several blocks, and leaves each block of a group its rows."""
     if name == "comparisons":
-        yield from _comparisons(list(blocks.parts("facts")))
-        return
-    compared = derive_compared(pa.concat_tables(blocks.parts("ecgqa")))
-    for facts in blocks.parts("facts"):
-        yield _rows_of(compared, facts)
+        view = derive_comparisons(_compared(list(blocks.parts("facts")), group))
+    else:
+        view = derive_compared(pa.concat_tables(blocks.parts("ecgqa")))
+    digests = []
+    n_rows = 0
+    for number in group:
+        folder = block_folder(blocks.work, number)
+        rows = _rows_of(view, read_arrow(folder / "facts.arrow"))
+        digests.append(write_arrow(folder / f"{name}.arrow", rows))
+        n_rows += rows.num_rows
+    return Across(name, tuple(digests), n_rows)
 
 
-def _comparisons(blocks: Sequence[pa.Table]) -> Iterator[pa.Table]:
-    """For each block its ECGs beside the same patient's ECG before, which may be in any block, each with its facts.
+def joined_across(written: Sequence[Across]) -> tuple[dict[str, str], dict[str, int]]:
+    """A hash of each view over all blocks, and its rows."""
+    of = {name: [part for part in written if part.name == name] for name in ACROSS_BLOCKS}
+    digests = {name: _joined(digest for part in parts for digest in part.digests) for name, parts in of.items()}
+    return digests, {name: sum(part.n_rows for part in parts) for name, parts in of.items()}
+
+
+def _compared(blocks: Sequence[pa.Table], group: range) -> pa.Table:
+    """The facts of every ECG of a group of blocks that has an earlier ECG of its patient, and of that, which may be
+    in any block.
 
     Args:
         blocks: `facts` of every block; of each only rows that are compared are looked at.
+        group: numbers of blocks.
     """
     ids = pa.concat_arrays([facts["ecg_id"].combine_chunks() for facts in blocks])
+    pairs = pa.concat_tables(blocks[number].select(["ecg_id", "previous_ecg_id"]) for number in group)
+    pairs = pairs.filter(pc.is_valid(pairs["previous_ecg_id"]))
+    wanted = pa.chunked_array([*pairs["ecg_id"].chunks, *pairs["previous_ecg_id"].chunks], pa.string())
+    rows = np.unique(pc.index_in(wanted, value_set=ids).drop_null().to_numpy())
     ends = np.cumsum([facts.num_rows for facts in blocks])
-    for first in range(0, len(blocks), _COMPARED_AT_ONCE):
-        group = blocks[first : first + _COMPARED_AT_ONCE]
-        pairs = pa.concat_tables(facts.select(["ecg_id", "previous_ecg_id"]) for facts in group)
-        pairs = pairs.filter(pc.is_valid(pairs["previous_ecg_id"]))
-        wanted = pa.chunked_array([*pairs["ecg_id"].chunks, *pairs["previous_ecg_id"].chunks], pa.string())
-        rows = np.unique(pc.index_in(wanted, value_set=ids).drop_null().to_numpy())
-        of_block = np.searchsorted(ends, rows, side="right")
-        chosen = [
-            blocks[number].take(pa.array(rows[of_block == number] - (ends[number] - blocks[number].num_rows)))
-            for number in np.unique(of_block).tolist()
-        ]
-        compared = derive_comparisons(pa.concat_tables(chosen or [group[0][:0]]))
-        yield from (_rows_of(compared, facts) for facts in group)
+    of_block = np.searchsorted(ends, rows, side="right")
+    chosen = [
+        blocks[number].take(pa.array(rows[of_block == number] - (ends[number] - blocks[number].num_rows)))
+        for number in np.unique(of_block).tolist()
+    ]
+    return pa.concat_tables(chosen or [blocks[0][:0]])
 
 
 def _joined(hashes: Any) -> str:

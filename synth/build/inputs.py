@@ -18,7 +18,7 @@ import xxhash
 
 from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest, write_arrow
 from ecglm.synth.build.config import BuildConfig, MeasuredConfig, SourceConfig
-from ecglm.synth.build.extras import Extras, chosen_providers, read_extras
+from ecglm.synth.build.extras import chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.corpus import BUILD_LOG, Corpus
 from ecglm.synth.errors import CorpusError
@@ -47,14 +47,20 @@ class TakenOver:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """What `write_source` wrote into the work folder."""
+    """What `write_source` wrote into the work folder, and what a manifest says of it."""
 
+    source: str
+    """Its name."""
     n_ecgs: int
     providers: tuple[str, ...]
     """In order of preference."""
     signal_stamp: str
     taken_over: TakenOver | None
-    extras: Extras
+    tables: tuple[str, ...]
+    """Of schema.OPTIONAL_TABLES; each is in optional/<name>.arrow."""
+    fingerprint: Mapping[str, str]
+    """File → SHA-256 of its bytes."""
+    attribution: tuple[Mapping[str, str], ...]
 
 
 def source_root(config: SourceConfig, work: Path, tell: Progress) -> Path:
@@ -132,8 +138,20 @@ def write_source(
     for name, frame in {**source.providers, **extras.providers}.items():
         if name in providers:
             write_arrow(work / "providers" / f"{name}.arrow", _in_order_of(ecgs, frame))
+    for name, table in extras.tables.items():
+        write_arrow(work / "optional" / f"{name}.arrow", table)
+    files = SourceFiles(
+        source=source.name,
+        n_ecgs=ecgs.num_rows,
+        providers=providers,
+        signal_stamp="",
+        taken_over=None,
+        tables=tuple(extras.tables),
+        fingerprint={**source.fingerprint, **extras.fingerprint},
+        attribution=(source.attribution, *extras.attribution),
+    )
     if MEASURED not in providers:
-        return SourceFiles(ecgs.num_rows, providers, "", None, extras)
+        return files
     signals = f"{MEASURED_VERSION} {signal_stamp(source)}"
     stamp = f"{signals} {ids_digest(ecgs)}"
     before: tuple[pa.Table, TakenOver] | None
@@ -143,10 +161,10 @@ def write_source(
     else:
         before = _measured_by_build(stamp, previous)
     if before is None:
-        return SourceFiles(ecgs.num_rows, providers, stamp, None, extras)
+        return dataclasses.replace(files, signal_stamp=stamp)
     values, taken_over = before
     write_arrow(work / "providers" / f"{MEASURED}.arrow", values)
-    return SourceFiles(ecgs.num_rows, providers, stamp, taken_over, extras)
+    return dataclasses.replace(files, signal_stamp=stamp, taken_over=taken_over)
 
 
 def ecgs_table(source: Source) -> pa.Table:

@@ -30,7 +30,6 @@ from ecglm.synth.schema import (
     SCHEMA_VERSION,
     TEMPLATES,
 )
-from ecglm.synth.sources import Source
 from ecglm.synth.templates import TemplateSet
 
 
@@ -40,8 +39,8 @@ def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: G
     write_table(stage, "labels", blocks.parts("source_labels"), LABELS)
     write_table(stage, "guidelines", [guidelines.table()], GUIDELINES)
     write_table(stage, "gate", [blocks.gate()], GATE)
-    for name, table in source.extras.tables.items():
-        write_table(stage, name, [table], OPTIONAL_TABLES[name])
+    for name in source.tables:
+        write_table(stage, name, [read_arrow(blocks.work / "optional" / f"{name}.arrow")], OPTIONAL_TABLES[name])
     (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")
 
 
@@ -148,17 +147,16 @@ def _link(source: str, target: str) -> str:
 def make_manifest(
     stage: Path,
     config: BuildConfig,
-    source: Source,
+    source: SourceFiles,
     guidelines: GuidelineSet,
     blocks: Blocks,
     done: dict[str, dict[str, Any]],
     skipped: dict[str, str],
-    source_files: SourceFiles,
 ) -> dict[str, Any]:
 
     files: dict[str, dict[str, Any]] = {}
     counts = {}
-    for table in (*TABLES, *source_files.extras.tables):
+    for table in (*TABLES, *source.tables):
         if table == "pairs":
             continue
         path = table_path(stage, table)
@@ -184,22 +182,22 @@ def make_manifest(
         "content_fingerprint": f"{fingerprint % (1 << 128):032x}",
         "counts": dict(sorted(counts.items())),
         "config": {
-            "source": source.name,
+            "source": source.source,
             "limit": config.limit,
             "sampling_hz": config.sampling_hz,
             "families": sorted(config.families),
             **({"exclude_ecgqa_test": config.exclude_ecgqa_test is not None} if config.ecgqa_folder else {}),
-            "providers": list(source_files.providers),
+            "providers": list(source.providers),
             **({"splits": list(config.splits)} if config.wfdb is not None else {}),
             **({"simulated": config.simulated, "seed": config.seed} if config.folder is None else {}),
         },
         "inputs": {
-            "source_files": dict(sorted({**source.fingerprint, **source_files.extras.fingerprint}.items())),
-            "signals": source_files.taken_over.signals if source_files.taken_over else blocks.signals_digest(),
+            "source_files": dict(sorted(source.fingerprint.items())),
+            "signals": source.taken_over.signals if source.taken_over else blocks.signals_digest(),
             "measured_version": MEASURED_VERSION,
             "guidelines": guidelines.fingerprint,
         },
-        "attribution": [source.attribution, *source_files.extras.attribution],
+        "attribution": list(source.attribution),
         "versions": versions(),
         "skipped": dict(sorted(skipped.items())),
         "rejected_reasons": {row["values"]: row["counts"] for row in sorted(reasons, key=lambda row: row["values"])},

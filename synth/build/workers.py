@@ -11,9 +11,15 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
+from ecglm.synth.build.progress import Progress
 from ecglm.synth.errors import CorpusError
+
+Result = TypeVar("Result")
+
+_POLLED_EVERY_S = 0.05
 
 RunTasks = Callable[[Callable[..., Any], list[tuple[Any, ...]], Callable[[int], None]], list[Any]]
 """Called with a function, the arguments of each task, and what to call with the number of tasks done."""
@@ -45,6 +51,53 @@ def _start_worker(close: Callable[[], None]) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
+_TOLD: list[Connection] = []
+"""In a process of `apart`: where its progress goes."""
+
+
+def _start_apart(told: Connection) -> None:
+    _start_worker(_nothing)
+    _TOLD.append(told)
+
+
+def _run_apart(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(lambda *step: _TOLD[0].send(step), *arguments)
+
+
+@contextlib.contextmanager
+def apart(
+    count: int, tell: Progress, function: Callable[..., Result], *arguments: Any
+) -> Iterator[Callable[[], Result]]:
+    """Runs a function meanwhile in a process of its own, which ends when it is done and leaves no memory behind; here,
+    when it is waited for, where there is one worker.
+
+    Args:
+        count: number of workers.
+        tell: takes the progress of the function.
+        function: called with what takes its progress, and the arguments.
+
+    Yields:
+        what waits for its result.
+    """
+    if count == 1:
+        yield lambda: function(tell, *arguments)
+        return
+    context = multiprocessing.get_context("spawn")
+    told, progress = context.Pipe(duplex=False)
+    with _pool(1, _start_apart, progress) as pool:
+        with _ctrl_c_later():
+            future: Future[Result] = pool.submit(_run_apart, function, arguments)
+
+        def result() -> Result:
+            while not future.done() or told.poll():
+                if told.poll(_POLLED_EVERY_S):
+                    tell(*told.recv())
+            pool.shutdown()
+            return future.result()
+
+        yield result
+
+
 @contextlib.contextmanager
 def workers(count: int, close: Callable[[], None]) -> Iterator[RunTasks]:
     """Runs tasks here (one worker) or in processes of their own; results in the order of the tasks.
@@ -70,25 +123,32 @@ def workers(count: int, close: Callable[[], None]) -> Iterator[RunTasks]:
         finally:
             close()
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(close,))
-    with _ctrl_c_later():
-        for _ in range(count):  # they import what they need while the first tasks are still being made
-            pool.submit(_nothing)
-
-    def run(function: Callable[..., Any], tasks: list[tuple[Any, ...]], done: Callable[[int], None]) -> list[Any]:
+    with _pool(count, _start_worker, close) as pool:
         with _ctrl_c_later():
-            futures: list[Future[Any]] = [pool.submit(function, *task) for task in tasks]
-        waiting = set(futures)
-        while waiting:
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            done(len(futures) - len(waiting))
-        return [future.result() for future in futures]
+            for _ in range(count):  # they import what they need while the first tasks are still being made
+                pool.submit(_nothing)
 
-    try:
+        def run(function: Callable[..., Any], tasks: list[tuple[Any, ...]], done: Callable[[int], None]) -> list[Any]:
+            with _ctrl_c_later():
+                futures: list[Future[Any]] = [pool.submit(function, *task) for task in tasks]
+            waiting = set(futures)
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                done(len(futures) - len(waiting))
+            return [future.result() for future in futures]
+
         yield run
+
+
+@contextlib.contextmanager
+def _pool(count: int, start: Callable[[Any], None], argument: Any) -> Iterator[ProcessPoolExecutor]:
+    """Processes of their own, each started with a function; they end with the context, at once where it fails."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=start, initargs=(argument,))
+    try:
+        yield pool
     except BrokenProcessPool as error:
         raise CorpusError(
             "a worker process was killed (out of memory?); build again with fewer --workers: what is finished is kept"
