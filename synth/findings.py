@@ -181,7 +181,7 @@ def _rows(
     ecg, rule = np.nonzero(chosen)
     return pa.table(
         {
-            "ecg_id": ecg_id.take(pa.array(ecg)),
+            "ecg_id": pa.DictionaryArray.from_arrays(pa.array(ecg, narrow(len(ecg_id))), ecg_id),
             "code": _repeated([code for code, _ in rules], rule.astype(np.int32)),
             "criterion": _repeated([rule.id for _, rule in rules], rule.astype(np.int32)),
             "verdict": _repeated(VERDICTS, verdicts[chosen].astype(np.int32)),
@@ -228,34 +228,73 @@ def evidence_texts(
     Of a criterion that is met only what meets it is said: of "a Q wave in V2 or V3" not the lead without one. Of one
     that is not met only what falls short: of "wide and to the left" not the width where it is wide.
     """
-    texts: list[pa.StringArray] = []
+    texts = _Texts()
     # they are read column by column
     verdicts, values, chosen = np.asfortranarray(verdicts), np.asfortranarray(values), np.asfortranarray(chosen)
     places = np.full(chosen.shape, -1, np.int32, order="F")
-    first = n_texts = 0
+    first = 0
     for number, (_, rule) in enumerate(rules):
-        parts = []
+        parts: list[tuple[_Words, Integers]] = []
         of_rule = list(rule.limits.values())
         of_values = values[:, first : first + len(of_rule)].T
         holds = np.array([satisfied(column, limit) for column, limit in zip(of_values, of_rule, strict=True)])
         short = ~holds & ~np.isnan(of_values)
         met, not_met = verdicts[:, number] == MET, verdicts[:, number] == NOT_MET
         selective = met & holds.any(axis=0) | not_met & short.any(axis=0) if of_rule else met
-        for together in _said_together(of_rule):
+        for key, together in _said_together(of_rule).items():
             column = values[:, first + together[0]]
             decisive = np.where(met, holds[together].all(axis=0), short[together].any(axis=0))
             known = chosen[:, number] & ~np.isnan(column) & (decisive | ~selective)
             if known.any():
-                parts.append(_words_of(column, known, [of_rule[place] for place in together]))
+                words = texts.about(column, [of_rule[place] for place in together], key)
+                parts.append((words, np.where(known, words.codes, np.int32(-1))))
         if parts:
-            spoken, codes = parts[0] if len(parts) == 1 else _joined(parts)
-            places[:, number] = np.where(codes >= 0, codes + n_texts, -1)
-            texts.append(spoken)
-            n_texts += len(spoken)
+            (words, codes), *others = parts
+            if others:
+                words = texts.add(*_joined([(words.texts, codes) for words, codes in parts]))
+                codes = words.codes
+            places[:, number] = np.where(codes >= 0, codes + words.start, -1)
         first += len(of_rule)
     flat = places[chosen]
-    every = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(np.maximum(flat, 0), pa.int32(), mask=flat < 0), every)
+    return pa.DictionaryArray.from_arrays(pa.array(np.maximum(flat, 0), pa.int32(), mask=flat < 0), texts.every())
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Distinct texts."""
+
+    texts: pa.StringArray
+    codes: Integers
+    """(n_ecgs,): which of them is said of each ECG; -1 where nothing is."""
+    start: int
+    """Where the first stands among the texts of all criteria."""
+
+
+class _Texts:
+    """The texts of all criteria; many compare the same value with the same limit, and say it in the same words."""
+
+    def __init__(self) -> None:
+        self._parts: list[pa.StringArray] = []
+        self._n = 0
+        self._about: dict[tuple[str, ...], _Words] = {}
+
+    def add(self, texts: pa.StringArray, codes: Integers) -> _Words:
+        """Adds distinct texts."""
+        start = self._n
+        self._parts.append(texts)
+        self._n += len(texts)
+        return _Words(texts, codes, start)
+
+    def about(self, values: Doubles, limits: Sequence[Limit], value: tuple[str, ...]) -> _Words:
+        """What is said of a value beside its limits; added the first time."""
+        key = (*value, *(limit.text for limit in limits))
+        if key not in self._about:
+            self._about[key] = self.add(*_words_of(values, limits))
+        return self._about[key]
+
+    def every(self) -> pa.StringArray:
+        """All texts."""
+        return pa.concat_arrays(self._parts) if self._parts else pa.array([], pa.string())
 
 
 def satisfied(values: Doubles, limit: Limit) -> Bools:
@@ -264,17 +303,18 @@ def satisfied(values: Doubles, limit: Limit) -> Bools:
     return np.asarray(compare(values, limit.value), bool)
 
 
-def _said_together(limits: Sequence[Limit]) -> list[list[int]]:
+def _said_together(limits: Sequence[Limit]) -> dict[tuple[str, str, str], list[int]]:
     """Places of limits on the same value, under the same condition."""
     groups: dict[tuple[str, str, str], list[int]] = {}
     for place, limit in enumerate(limits):
         groups.setdefault((limit.value_sql(), limit.shown_as, limit.unit), []).append(place)
-    return list(groups.values())
+    return groups
 
 
-def _words_of(values: Doubles, known: Bools, limits: Sequence[Limit]) -> tuple[pa.StringArray, Integers]:
-    """Distinct texts about one value with its limits, and for each ECG which of them; -1 where nothing is known."""
+def _words_of(values: Doubles, limits: Sequence[Limit]) -> tuple[pa.StringArray, Integers]:
+    """Distinct texts about one value with its limits, and for each ECG which of them; -1 where it is not known."""
     limit = limits[0]
+    known = ~np.isnan(values)
     codes = np.full(len(values), -1, np.int32)
     none_found = measurements()[limit.measured].none_found if limit.measured else None
     if none_found is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecglm.synth.findings import narrow
 from ecglm.synth.measure.dictionary import columns_of, measurements
 
 USED = "used"
@@ -28,6 +29,8 @@ def used_values(ecgs: pa.Table, providers: Sequence[tuple[str, pa.Table]]) -> di
         gives &= ~taken[place]
         taken[place] |= gives
         offsets = np.concatenate([[0], np.cumsum(gives.sum(axis=1))]).astype(np.int32)
-        words = pa.DictionaryArray.from_arrays(pa.array(np.nonzero(gives)[1].astype(np.int32)), pa.array(names))
-        used[provider] = pa.ListArray.from_arrays(pa.array(offsets), words.dictionary_decode())
+        places = pa.array(np.nonzero(gives)[1], narrow(len(names)))
+        used[provider] = pa.ListArray.from_arrays(
+            pa.array(offsets), pa.DictionaryArray.from_arrays(places, pa.array(names))
+        )
     return used
