@@ -18,6 +18,7 @@ from ecglm.models.recording import Patient, Recording
 from ecglm.models.wording import names_pattern
 from ecglm.synth.criteria import format_quantity
 from ecglm.synth.errors import SignalError
+from ecglm.synth.evidence_texts import in_words
 from ecglm.synth.facts import decide_ecgs, merge_measurements
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure import measure_record
@@ -179,7 +180,7 @@ def _decided(measured: Measured, guidelines: GuidelineSet, patient: Patient) -> 
     decided = decide_ecgs(merged, guidelines)
     texts = {
         (row["ecg_id"], row["code"], row["criterion"]): row["evidence_text"]
-        for row in decided.in_words(decided.assessed).to_pylist()
+        for row in in_words(decided, decided.assessed).to_pylist()
     }
     rulings: dict[tuple[str, str], dict[str, Any]] = {}
     for row in decided.findings.to_pylist():

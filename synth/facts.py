@@ -238,7 +238,8 @@ class Derivation:
         criteria, said_by = self._relations["guideline_criteria"], measured_ecgs["annotation_text"]
         findings = findings_view(decided, stays, suggests, label, labels, said_by, criteria)
         findings = keep("findings", findings)
-        verdicts = keep("verdicts", verdicts_view(decided, stays, suggests, label >= 0, findings, self._guidelines))
+        judged = verdicts_view(decided, stays, suggests, label >= 0, findings, criteria, self._guidelines)
+        verdicts = keep("verdicts", judged)
         shortfalls = pc.and_(findings["labelled"], pc.equal(findings["verdict"], "not_met"))
         given = {
             "given_ecgs": measured_ecgs,

@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ecglm.synth.evidence_texts import in_words
 from ecglm.synth.findings import Bools, Decided, narrow
+from ecglm.synth.guideline_tables import rule_places
 from ecglm.synth.verdicts import statement_of
 
 
@@ -20,12 +22,20 @@ def findings_view(
     annotations: pa.ChunkedArray,
     criteria: pa.Table,
 ) -> pa.Table:
-    """The view `findings`: what could be assessed, with the words of its criterion and of the label it bears on."""
-    rows = decided.in_words(stays)
+    """The view, in the order of ECGs, codes and criteria.
+
+    Args:
+        decided: what the criteria say.
+        stays: (n_ecgs, n_rules) which verdicts are told.
+        suggests: (n_ecgs, n_rules) whether a criterion that is met would suggest its statement.
+        label: (n_ecgs, n_codes) the row of `labels` that makes a statement, -1 where none does.
+        labels: the statements made.
+        annotations: of each ECG, who stands behind its statements.
+        criteria: the view `guideline_criteria`.
+    """
+    rows = in_words(decided, stays)
     ecg, rule = np.nonzero(stays)
-    places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
-    of_rules = np.array([places[code, rule.id] for code, rule in decided.rules], np.int64)
-    place = pa.array(of_rules[rule], narrow(len(places)))
+    place = pa.array(rule_places(decided.rules, criteria)[rule], narrow(len(criteria)))
     of_ecg = pa.array(ecg, narrow(len(stays)))
     of_label = label[:, statement_of(decided)][stays]
     stated = of_label >= 0

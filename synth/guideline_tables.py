@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from ecglm.synth.criteria import Criterion
 from ecglm.synth.ecgqa import ecgqa_statements
 from ecglm.synth.guidelines import LANGUAGES, GuidelineSet, damaged
 
@@ -194,3 +198,9 @@ _CRITERIA = pa.schema(
         ),
     }
 )
+
+
+def rule_places(rules: Sequence[tuple[str, Criterion]], criteria: pa.Table) -> npt.NDArray[np.int64]:
+    """(n_rules,): the row of `guideline_criteria` of each criterion; they stand there in the order of telling."""
+    places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
+    return np.array([places[code, rule.id] for code, rule in rules], np.int64)

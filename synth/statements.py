@@ -1,6 +1,6 @@
 """The statements made of an ECG, and those that can be called absent, beside what the criteria say of them.
 
-SQL that fills tables of `ecglm.synth.derivation`. It needs the tables `measured_ecgs`, `source_labels` and
+SQL that fills tables of `ecglm.synth.facts.Derivation`. It needs the tables `measured_ecgs`, `source_labels` and
 `norm_findings`, the views `verdicts`, `shortfalls` and `unsure`, and the guidelines.
 """
 

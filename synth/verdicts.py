@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.findings import MET, NOT_MET, Bools, Decided, narrow
+from ecglm.synth.guideline_tables import rule_places
 from ecglm.synth.guidelines import GuidelineSet
 
-_NOT_MET, _MET, _CONTRADICTED = range(3)
 _SUPPORT = pa.array(["not_met", "met", "contradicted"])
 
 Rows = npt.NDArray[np.int64]
@@ -33,7 +33,13 @@ def statement_of(decided: Decided) -> Rows:
 
 
 def verdicts_view(
-    decided: Decided, stays: Bools, suggests: Bools, labelled: Bools, findings: pa.Table, guidelines: GuidelineSet
+    decided: Decided,
+    stays: Bools,
+    suggests: Bools,
+    labelled: Bools,
+    findings: pa.Table,
+    criteria: pa.Table,
+    guidelines: GuidelineSet,
 ) -> pa.Table:
     """The view `verdicts`, in the order of ECGs and codes.
 
@@ -43,12 +49,12 @@ def verdicts_view(
         suggests: (n_ecgs, n_rules) whether a criterion that is met would suggest its statement.
         labelled: (n_ecgs, n_codes) which statements are made, codes as in `codes_of`.
         findings: the view of these verdicts.
+        criteria: the view `guideline_criteria`.
         guidelines: those of `decided`.
     """
     rules, verdicts = decided.rules, decided.evaluated.verdicts
     starts = np.unique(statement_of(decided), return_index=True)[1]
-    # within each statement in the order in which its criteria are told: defining ones first
-    told = np.array(sorted(range(len(rules)), key=lambda n: (rules[n][0], rules[n][1].role, rules[n][1].id)), np.int64)
+    told = np.argsort(rule_places(rules, criteria))
     row = np.where(stays, np.cumsum(stays).reshape(stays.shape) - 1, -1)  # of each verdict in `findings`
     said = np.zeros(stays.shape, bool)
     said[stays] = findings["evidence_text"].is_valid().to_numpy()
@@ -68,7 +74,7 @@ def verdicts_view(
     there, signed, refuted = some(stays), some(sign), some(refutation)
     exhaustive = np.array([guidelines.by_code[code].criteria_exhaustive for code in codes_of(decided)], bool)
     contradicted = refuted | exhaustive & ~some(~stays | (verdicts != NOT_MET))
-    support = np.where(contradicted, _CONTRADICTED, np.where(signed, _MET, _NOT_MET))[there]
+    support = np.where(contradicted, 2, signed)[there]
     some_row = pa.array(np.maximum.reduceat(row, starts, axis=1)[there])
     return pa.table(
         {

@@ -13,8 +13,8 @@ import pytest
 from ecglm.synth.criteria import Criterion, empty_measured_ecgs
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import DefinitionError
+from ecglm.synth.evidence_texts import in_words
 from ecglm.synth.findings import decide as decide_block
-from ecglm.synth.findings import rules_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import LANGUAGES, Guideline, GuidelineSet, load_guidelines, read_guidelines
 from ecglm.synth.measure.dictionary import measurements
@@ -60,10 +60,9 @@ def findings(guidelines: GuidelineSet, rows: list[dict[str, Any]]) -> list[dict[
     numbered = pa.Table.from_pylist(rows, schema=schema).append_column("ecg_index", pa.array(range(len(rows))))
     with LockedConnection({"made": numbered}, setup=[COPIED]) as connection:
         decided = decide_block(connection, guidelines)
-    rules = [(code, rule.id) for code, rule in rules_of(guidelines)]
     texts = {
-        (row["ecg_id"], *rules[row["rule"]]): row["evidence_text"]
-        for row in decided.in_words(decided.assessed).to_pylist()
+        (row["ecg_id"], row["code"], row["criterion"]): row["evidence_text"]
+        for row in in_words(decided, decided.assessed).to_pylist()
     }
     return [
         {**row, "evidence_text": texts.get((row["ecg_id"], row["code"], row["criterion"]))}

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from ecglm.synth.audit.judged import NORMAL, Judged, Rulebook, binding
 from ecglm.synth.audit.standing import CERTAINTIES, Labels, Standing
+from ecglm.synth.evidence_texts import evidence_texts, satisfied
 from ecglm.synth.findings import (
     MET,
     NOT_ASSESSABLE,
@@ -17,8 +18,6 @@ from ecglm.synth.findings import (
     Bools,
     Doubles,
     evidence_lists,
-    evidence_texts,
-    satisfied,
 )
 from ecglm.synth.schema import AUDIT_DISAGREEMENTS, NOISE_COLUMNS
 
