@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ecglm.synth.evidence_texts import in_words
 from ecglm.synth.findings import Bools, Decided, narrow
-from ecglm.synth.guideline_tables import rule_places
+from ecglm.synth.guideline_tables import rows_of_rules
 from ecglm.synth.verdicts import statement_of
 
 
@@ -35,7 +35,7 @@ def findings_view(
     """
     rows = in_words(decided, stays)
     ecg, rule = np.nonzero(stays)
-    place = pa.array(rule_places(decided.rules, criteria)[rule], narrow(len(criteria)))
+    place = pa.array(rows_of_rules(decided.rules, criteria)[rule], narrow(len(criteria)))
     of_ecg = pa.array(ecg, narrow(len(stays)))
     of_label = label[:, statement_of(decided)][stays]
     stated = of_label >= 0

@@ -200,7 +200,7 @@ _CRITERIA = pa.schema(
 )
 
 
-def rule_places(rules: Sequence[tuple[str, Criterion]], criteria: pa.Table) -> npt.NDArray[np.int64]:
-    """(n_rules,): the row of `guideline_criteria` of each criterion; they stand there in the order of telling."""
-    places = {(row["code"], row["criterion"]): place for place, row in enumerate(criteria.to_pylist())}
-    return np.array([places[code, rule.id] for code, rule in rules], np.int64)
+def rows_of_rules(rules: Sequence[tuple[str, Criterion]], criteria: pa.Table) -> npt.NDArray[np.int64]:
+    """(n_rules,): the row of `guideline_criteria` of each criterion."""
+    rows = {(row["code"], row["criterion"]): number for number, row in enumerate(criteria.to_pylist())}
+    return np.array([rows[code, rule.id] for code, rule in rules], np.int64)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.findings import MET, NOT_MET, Bools, Decided, narrow
-from ecglm.synth.guideline_tables import rule_places
+from ecglm.synth.guideline_tables import rows_of_rules
 from ecglm.synth.guidelines import GuidelineSet
 
 _SUPPORT = pa.array(["not_met", "met", "contradicted"])
@@ -54,7 +54,7 @@ def verdicts_view(
     """
     rules, verdicts = decided.rules, decided.evaluated.verdicts
     starts = np.unique(statement_of(decided), return_index=True)[1]
-    told = np.argsort(rule_places(rules, criteria))
+    told = np.argsort(criteria["place"].to_numpy()[rows_of_rules(rules, criteria)])
     row = np.where(stays, np.cumsum(stays).reshape(stays.shape) - 1, -1)  # of each verdict in `findings`
     said = np.zeros(stays.shape, bool)
     said[stays] = findings["evidence_text"].is_valid().to_numpy()
