@@ -2,6 +2,7 @@
 
 python benchmarks/build.py --ptbxl DIR                       # all of PTB-XL, one and two workers, three rounds
 python benchmarks/build.py --ptbxl DIR --limit 2000 --rounds 1
+python benchmarks/build.py --ptbxl DIR --ptbxl-plus MEASURED --workers 2    # measured before, by `synth measure`
 
 Each round builds into a new folder and then again into the same one:
   cold           nothing there
@@ -42,6 +43,7 @@ def synth_build(options: argparse.Namespace, workers: int, templates: Path, out:
     """One `synth build` in a process of its own."""
     command: list[str | Path] = [sys.executable, "-m", "ecglm.synth.cli", "build", "--json"]
     command += ["--ptbxl", options.ptbxl, "--out", out, "--workers", str(workers), "--templates", templates]
+    command += ["--ptbxl-plus", options.ptbxl_plus] if options.ptbxl_plus else []
     if options.limit is not None:
         command += ["--limit", str(options.limit)]
     measured = run_command(command)
@@ -106,6 +108,7 @@ def main() -> None:
     """Runs the rounds and prints medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ptbxl", type=Path, required=True, metavar="DIR", help="PTB-XL, or made by `synth simulate`")
+    parser.add_argument("--ptbxl-plus", type=Path, metavar="DIR", help="measurements made by `synth measure`")
     parser.add_argument("--limit", type=int, help="only the first so many ECGs")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="processes (default 1 2)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are reported (default 3)")

@@ -50,11 +50,6 @@ class EcgRegister:
         return cls(*(ecgs[name].combine_chunks() for name in columns))
 
     @cached_property
-    def place(self) -> dict[str, int]:
-        """Where each ECG stands."""
-        return {ecg_id: place for place, ecg_id in enumerate(self.ecg_id.to_pylist())}
-
-    @cached_property
     def split_number(self) -> npt.NDArray[np.int8]:
         """The split of each ECG as a place in `SPLITS`."""
         return np.asarray(pc.index_in(self.split, value_set=pa.array(SPLITS)), np.int8)
@@ -150,12 +145,12 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 def _positions(template: Template, rows: pa.Table, register: EcgRegister) -> pa.ListArray:
     """For each row, where its ECGs stand in the register."""
     ecg_lists = _whole(rows["ecg_ids"])
-    ids = ecg_lists.flatten().to_pylist()
-    try:
-        positions = np.fromiter(map(register.place.__getitem__, ids), np.int32, len(ids))
-    except KeyError as error:
-        raise RenderError(f"template {template.id}: {error.args[0]} is not an ECG of this source") from error
-    return pa.ListArray.from_arrays(_offsets(ecg_lists), pa.array(positions))
+    ids = ecg_lists.flatten()
+    positions = pc.index_in(ids, value_set=register.ecg_id)
+    if positions.null_count:
+        stranger = ids.filter(positions.is_null())[0].as_py()
+        raise RenderError(f"template {template.id}: {stranger} is not an ECG of this source")
+    return pa.ListArray.from_arrays(_offsets(ecg_lists), positions)
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:

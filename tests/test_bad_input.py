@@ -308,7 +308,7 @@ def test_missing_samples_and_a_flat_lead_are_noted_and_leave_values_out(put_asid
 def test_no_usable_waveform_at_all(workshop: Workshop) -> None:
     for number in range(1, N_ECGS + 1):
         workshop.edit_header(number, " AVR\n", " V9\n")
-    workshop.is_refused(str(workshop.ptbxl), "no ECG has a usable waveform", remedy="see")
+    workshop.is_refused(str(workshop.ptbxl), "no ECG has a usable waveform", "00001_lr.hea", remedy="correct")
 
 
 def test_no_waveform_folder_at_all(workshop: Workshop) -> None:

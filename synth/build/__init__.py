@@ -29,6 +29,7 @@ from ecglm.synth.build.inputs import (
     input_stamp,
     is_up_to_date,
     n_excluded,
+    none_usable,
     open_source,
     previous_corpus,
 )
@@ -48,10 +49,10 @@ from ecglm.synth.build.tables import (
 from ecglm.synth.build.workers import apart, workers
 from ecglm.synth.card import write_card
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
-from ecglm.synth.errors import SourceError
 from ecglm.synth.facts import KNOWLEDGE_VIEWS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import load_guidelines
+from ecglm.synth.schema import REJECTED
 from ecglm.synth.templates import load_templates
 
 
@@ -160,8 +161,9 @@ def _build_locked(
             run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))
     blocks = Blocks(work, len(ranges))
     if not sum(note["n_ecgs"] for note in blocks.notes):
-        folder = config.folder or work / "simulated"
-        raise SourceError(f"{folder}: no ECG has a usable waveform; see the messages above or run with --limit 5")
+        raise none_usable(
+            config.folder or work / "simulated", pa.concat_tables([REJECTED.empty_table(), *blocks.parts("rejected")])
+        )
     stage = work / "stage"
     stage.mkdir(exist_ok=True)
     with workers(config.workers, close_views) as run:  # new ones, without what measuring left in their memory

@@ -21,7 +21,7 @@ from ecglm.synth.build.config import BuildConfig, MeasuredConfig, SourceConfig
 from ecglm.synth.build.extras import chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.corpus import BUILD_LOG, Corpus
-from ecglm.synth.errors import CorpusError
+from ecglm.synth.errors import CorpusError, SourceError
 from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION
 from ecglm.synth.measure.ecgs import WaveformFiles
@@ -175,6 +175,12 @@ def ecgs_table(source: Source) -> pa.Table:
 def waveform_files(source: Source) -> WaveformFiles:
     """The records of a source, as they are read to be measured."""
     return WaveformFiles(source.root, ecg_only=source.ecg_only)
+
+
+def none_usable(root: Path, rejected: pa.Table) -> SourceError:
+    """The error of a source without a single usable waveform; the first of its rejected rows says why."""
+    first = rejected["detail"][0].as_py() if rejected.num_rows else "there are none"
+    return SourceError(f"{root}: no ECG has a usable waveform ({first}); correct them and try again")
 
 
 def _in_order_of(ecgs: pa.Table, frame: pl.LazyFrame) -> pa.Table:

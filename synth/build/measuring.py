@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ecglm.synth.build.blocks import block_ranges, blocks_digest, read_arrow, write_arrow
 from ecglm.synth.build.config import SourceConfig
-from ecglm.synth.build.inputs import ecgs_table, ids_digest, open_source, source_stamp, versions
+from ecglm.synth.build.inputs import ecgs_table, ids_digest, none_usable, open_source, source_stamp, versions
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.staging import Kind, finish_swap, locked, prepare_work, swap, told_plainly, work_folder
 from ecglm.synth.build.storing import waveforms_of
@@ -159,9 +159,7 @@ def _write_folder(stage: Path, work: Path, config: MeasureConfig, source: Source
 
     checksums = pa.concat_tables(parts("checksums"))["checksum"].combine_chunks()
     if checksums.null_count == len(checksums):
-        reasons = pa.concat_tables(parts("rejected"))
-        first = reasons["detail"][0].as_py() if reasons.num_rows else "there are none"
-        raise SourceError(f"{source.root}: no ECG has a usable waveform ({first}); correct them and measure again")
+        raise none_usable(source.root, pa.concat_tables(parts("rejected")))
     native_type = pa.int64() if _all_numbers(ecgs["ecg_id"]) else pa.string()
     schema = pa.schema({"ecg_id": native_type, **dict.fromkeys(MEASURED_COLUMNS, pa.float64())})
     n_values = 0

@@ -19,7 +19,7 @@ import xxhash
 
 from ecglm.synth.build.blocks import read_arrow, write_arrow
 from ecglm.synth.build.config import SourceConfig
-from ecglm.synth.build.inputs import ecgs_table, ids_digest, open_source, waveform_files
+from ecglm.synth.build.inputs import ecgs_table, ids_digest, none_usable, open_source, waveform_files
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.staging import Kind, finish_swap, locked, prepare_work, swap, told_plainly, work_folder
 from ecglm.synth.build.workers import workers
@@ -273,8 +273,7 @@ def _write_tables(stage: Path, work: Path, source: Source, ecgs: pa.Table, parts
     signals = pa.concat_tables(all_of("signals"))
     rejected = pa.concat_tables(all_of("rejected"))
     if not signals.num_rows:
-        first = rejected["detail"][0].as_py() if rejected.num_rows else "there are none"
-        raise SourceError(f"{source.root}: no ECG has a usable waveform ({first}); correct them and try again")
+        raise none_usable(source.root, rejected)
     order = pc.index_in(ecgs["ecg_id"].combine_chunks(), value_set=signals["ecg_id"].combine_chunks()).drop_null()
     with ParquetFile(stage / TABLE, SIGNALS) as file:
         file.write(signals.take(order))
