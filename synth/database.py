@@ -118,6 +118,26 @@ class LockedConnection:
         with self._guarded():
             return self._connection.sql(self._execute(sql) if again else sql).to_arrow_table()
 
+    def batches(self, sql: str, rows: int) -> Iterator[pa.Table]:
+        """The answer of one SELECT in parts of so many rows, made one after the other; one without rows if it is empty.
+
+        Raises:
+            QueryError: as `select`, also where a later part fails.
+        """
+        self.check(sql)
+        with self._guarded():
+            reader = self._connection.sql(sql).to_arrow_reader(rows)
+            part = pa.Table.from_batches([], reader.schema)
+            try:
+                for batch in reader:
+                    part = pa.Table.from_batches([batch])
+                    yield part
+            except OSError as error:  # so Arrow hands on what fails after the first part
+                kind = duckdb.InterruptException if "INTERRUPT" in str(error) else duckdb.Error
+                raise kind(str(error)) from error
+            if not part.num_rows:
+                yield part
+
     def create(self, name: str, select: str) -> None:
         """Makes a table of a SELECT of ours."""
         with self._guarded():

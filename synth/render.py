@@ -22,6 +22,8 @@ KNOWLEDGE_SPLIT = "train"
 """Split of a pair about no ECG: it holds no record, and a test of knowledge must not have been trained on."""
 
 _BATCH_ROWS = 8192
+_PART_ROWS = 65_536
+"""Rows selected that are looked at together."""
 _LIST_TYPES = {
     "answers": pa.list_(pa.string()),
     "options": pa.list_(pa.string()),
@@ -75,41 +77,97 @@ def render_block(
         RenderError: the SQL fails or returns what a template may not return, two rows are the same, or text
             cannot be rendered; names the template and what to do.
     """
+    cap = template.header.cap_per_ecg
     try:
         connection.check(template.header.sql)
-        rows = connection.select(_needed_columns_sql(template))
+        found, n_left_out = _selected(template, connection, register, source)
     except QueryError as error:
         raise RenderError(f"template {template.id}: sql: {error}") from error
-    rows = _with_ecg_ids(template, rows)
-    _check_columns(template, rows)
-    _check_vocabulary(template, rows)
-    positions = _positions(template, rows, register)
-    keys = _keys(template, rows, source)
-    splits, crossing = _splits(register.split_number, positions)
-    reasons = pa.nulls(len(keys), pa.string())
-    if "rejected" in rows.column_names:
-        reasons = _whole(rows["rejected"]).cast(pa.string())
-    if crossing.any():
-        reasons = pc.if_else(pa.array(crossing), "crosses_split", reasons)
-    usable = reasons.is_null().to_numpy(zero_copy_only=False)
-    places = _last_of_each(positions, absent=-1)
-    order = _order(template, keys, places)
-    refused, order = order[~usable[order]], order[usable[order]]
+    order = _order(template, found.keys, found.places)
+    refused, order = order[~found.usable[order]], order[found.usable[order]]
     n_usable = len(order)
-    choices = _choices(keys)
-    if template.header.cap_per_ecg is not None:
-        order = order[_within_cap(choices, places, usable, template.header.cap_per_ecg)[order]]
-    rejected = _rejected(template, rows, pa.array(refused), reasons)
-    yield Rendered(PAIRS.empty_table(), rejected, n_usable - len(order), 0)
-    order = order[np.argsort(splits[order], kind="stable")]
-    shown = rows.select([name for name in rows.column_names if name in (*template.variables, *_LIST_TYPES)])
+    if cap is not None:
+        order = order[found.within_cap(cap)[order]]
+    rejected = _rejected(template, found.rows, pa.array(refused), found.reasons)
+    yield Rendered(PAIRS.empty_table(), rejected, n_left_out + n_usable - len(order), 0)
+    order = order[np.argsort(found.splits[order], kind="stable")]
+    shown = [name for name in found.rows.column_names if name in (*template.variables, *_LIST_TYPES)]
     for first in range(0, len(order), _BATCH_ROWS):
         chosen = order[first : first + _BATCH_ROWS]
         which = pa.array(chosen)
-        identities = _identities(template, keys.take(which), choices[chosen])
-        yield from _render_batch(
-            template, shown.take(which), positions.take(which), identities, splits[chosen], register, source
-        )
+        identities = _identities(template, found.keys.take(which), found.choices[chosen])
+        rows, positions = found.rows.select(shown).take(which), found.positions.take(which)
+        yield from _render_batch(template, rows, positions, identities, found.splits[chosen], register, source)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows that a template selects, in one chunk, and what is known of each."""
+
+    rows: pa.Table
+    positions: pa.ListArray
+    """Where its ECGs stand in the register."""
+    keys: pa.Array
+    """What it is about."""
+    choices: npt.NDArray[np.uint64]
+    """A hash of that: it picks the wordings, and the rows that a cap leaves."""
+    splits: npt.NDArray[np.int64]
+    reasons: pa.Array
+    """Why no pair is made of it; NULL where one is."""
+
+    @classmethod
+    def of(cls, template: Template, rows: pa.Table, register: EcgRegister, source: str) -> _Found:
+        rows = _with_ecg_ids(template, rows)
+        _check_columns(template, rows)
+        _check_vocabulary(template, rows)
+        positions = _positions(template, rows, register)
+        keys = _keys(template, rows, source)
+        splits, crossing = _splits(register.split_number, positions)
+        reasons = pa.nulls(len(keys), pa.string())
+        if "rejected" in rows.column_names:
+            reasons = _whole(rows["rejected"]).cast(pa.string())
+        if crossing.any():
+            reasons = pc.if_else(pa.array(crossing), "crosses_split", reasons)
+        return cls(rows, positions, keys, _choices(keys), splits, reasons)
+
+    @cached_property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Where its last ECG stands in the register; -1 where it is about none."""
+        return _last_of_each(self.positions, absent=-1)
+
+    @cached_property
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """Whether a pair is made of it."""
+        usable: npt.NDArray[np.bool_] = self.reasons.is_null().to_numpy(zero_copy_only=False)
+        return usable
+
+    def within_cap(self, cap: int) -> npt.NDArray[np.bool_]:
+        """Which usable rows are among the `cap` of their ECG that come first by their hashes."""
+        return _within_cap(self.choices, self.places, self.usable, cap)
+
+
+def _selected(
+    template: Template, connection: LockedConnection, register: EcgRegister, source: str
+) -> tuple[_Found, int]:
+    """What the template selects, and how many usable rows of it were left out, as they are over the cap of their ECG.
+
+    A template may select ten times the rows that its cap leaves, so each part of the answer is looked at on its own.
+    """
+    sql, cap = _needed_columns_sql(template), template.header.cap_per_ecg
+    if cap is None:
+        return _Found.of(template, connection.select(sql), register, source), 0
+    kept: list[pa.Table] = []
+    n_left_out = 0
+    for part in connection.batches(sql, _PART_ROWS):
+        found = _Found.of(template, part, register, source)
+        stays = found.within_cap(cap) | ~found.usable
+        if len(np.unique(found.choices)) < len(stays):  # rows with one identity: they are told of later
+            stays[:] = True
+        n_left_out += int((~stays).sum())
+        kept.append(found.rows.filter(pa.array(stays)))
+    if len(kept) == 1:
+        return found, 0
+    return _Found.of(template, pa.concat_tables(kept), register, source), n_left_out
 
 
 def _needed_columns_sql(template: Template) -> str:

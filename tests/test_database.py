@@ -177,3 +177,32 @@ def test_our_own_setup_leaves_nothing_in_the_working_directory(tmp_path: Path, m
 def test_no_progress_bar_is_drawn_on_stdout(connection: LockedConnection) -> None:
     answer = connection.select("SELECT current_setting('enable_progress_bar') AS drawn")
     assert answer.to_pylist() == [{"drawn": False}]
+
+
+def test_an_answer_comes_in_parts(connection: LockedConnection) -> None:
+    sql = "SELECT number, number % 7 AS rest FROM range(10000) AS numbers(number)"
+    parts = list(connection.batches(sql, 2048))
+    assert len(parts) == 5
+    assert pa.concat_tables(parts).combine_chunks() == connection.select(sql).combine_chunks()
+    (empty,) = connection.batches(f"{sql} WHERE number < 0", 2048)
+    assert (empty.num_rows, empty.column_names) == (0, ["number", "rest"])
+
+
+LATE = "SELECT CASE WHEN number > 9000 THEN {} ELSE 0 END AS found FROM range(1000000000) AS numbers(number)"
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 1; SELECT 2", "exactly one SELECT"),
+        ("SELECT missing FROM facts", "missing"),
+        (LATE.format("error('too late')"), "too late"),
+        ("SELECT number FROM range(100000000000) AS numbers(number) WHERE number < 9000", "ran longer than"),
+    ],
+)
+def test_what_fails_after_the_first_part_is_told_like_any_other(
+    connection: LockedConnection, sql: str, message: str
+) -> None:
+    with pytest.raises(QueryError, match=message):
+        for _ in connection.batches(sql, 2048):
+            pass

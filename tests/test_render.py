@@ -207,6 +207,32 @@ def test_rejected_rows_are_all_kept_and_use_up_no_cap() -> None:
     assert len(rejected) == 20
 
 
+THOUSANDS = (
+    "SELECT 'made:' || (number % 4 + 1) AS ecg_id, 'C' || number // 4 AS code, 'something' AS phrase, [code] AS codes,"
+    " CASE WHEN number % 1000 = 0 THEN 'doubtful' END AS rejected FROM range(20000) AS numbers(number)"
+)
+
+
+@pytest.mark.parametrize("sql", [THOUSANDS, THOUSANDS + " ORDER BY ecg_id"], ids=["mixed", "ECG by ECG"])
+def test_a_large_answer_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    def outcome() -> tuple[list[dict], list[dict], int]:
+        with LockedConnection({}) as connection:
+            found = list(render_block(template_of(sql, cap=3), connection, EcgRegister.of(ECGS_AT_HAND), "made"))
+        rejected = together(part.rejected for part in found)
+        return together(part.pairs for part in found), rejected, sum(part.n_capped for part in found)
+
+    whole = outcome()
+    assert (len(whole[0]), len(whole[1]), whole[2]) == (12, 20, 20_000 - 32)
+    monkeypatch.setattr("ecglm.synth.render._PART_ROWS", 2048)
+    assert outcome() == whole
+
+
+def test_two_rows_with_one_identity_are_told_of_in_a_large_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecglm.synth.render._PART_ROWS", 2048)
+    with pytest.raises(RenderError, match="two rows have the same identity"):
+        render(template_of(THOUSANDS.replace("number // 4", "number // 8"), cap=1))
+
+
 # ------------------------------------------------------------------------------------------------- splits and rejection
 
 
