@@ -22,7 +22,7 @@ KNOWLEDGE_SPLIT = "train"
 """Split of a pair about no ECG: it holds no record, and a test of knowledge must not have been trained on."""
 
 _BATCH_ROWS = 8192
-_PART_ROWS = 65_536
+_PART_ROWS = 131_072
 """Rows selected that are looked at together."""
 _LIST_TYPES = {
     "answers": pa.list_(pa.string()),
@@ -145,6 +145,13 @@ class _Found:
         """Which usable rows are among the `cap` of their ECG that come first by their hashes."""
         return _within_cap(self.choices, self.places, self.usable, cap)
 
+    def worth_keeping(self, cap: int) -> pa.Table:
+        """The rows without usable ones over the cap of their ECG; all, where two have one identity, which is told of
+        later."""
+        if len(np.unique(self.choices)) < len(self.choices):
+            return self.rows
+        return self.rows.filter(pa.array(self.within_cap(cap) | ~self.usable))
+
 
 def _selected(
     template: Template, connection: LockedConnection, register: EcgRegister, source: str
@@ -156,17 +163,17 @@ def _selected(
     sql, cap = _needed_columns_sql(template), template.header.cap_per_ecg
     if cap is None:
         return _Found.of(template, connection.select(sql), register, source), 0
+    parts = connection.batches(sql, _PART_ROWS)
+    found = _Found.of(template, next(parts), register, source)
     kept: list[pa.Table] = []
     n_left_out = 0
-    for part in connection.batches(sql, _PART_ROWS):
+    for part in parts:
+        kept.append(found.worth_keeping(cap))
+        n_left_out += found.rows.num_rows - kept[-1].num_rows
         found = _Found.of(template, part, register, source)
-        stays = found.within_cap(cap) | ~found.usable
-        if len(np.unique(found.choices)) < len(stays):  # rows with one identity: they are told of later
-            stays[:] = True
-        n_left_out += int((~stays).sum())
-        kept.append(found.rows.filter(pa.array(stays)))
-    if len(kept) == 1:
+    if not kept:
         return found, 0
+    kept.append(found.rows)
     return _Found.of(template, pa.concat_tables(kept), register, source), n_left_out
 
 
