@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -77,8 +79,9 @@ class LockedConnection:
     ) -> None:
         self.timeout_s = timeout_s
         self._connection = duckdb.connect(":memory:", config={"threads": threads, "memory_limit": memory_limit})
+        self._lent: set[str] = set()
         for name, table in tables.items():
-            self._connection.register(name, table)
+            self.register(name, table)
         for statement in (*_QUIET, *MACROS, *setup, *_LOCK):
             self._connection.execute(statement)
         self._planned: dict[str, str] = {}
@@ -96,6 +99,7 @@ class LockedConnection:
     def register(self, name: str, table: pa.Table | ds.Dataset) -> None:
         """Adds or replaces a table of ours; SQL cannot do this itself."""
         self._connection.register(name, table)
+        self._lent.add(name)
 
     def columns(self, sql: str) -> dict[str, str]:
         """Column names and DuckDB types a SELECT would return, without running it."""
@@ -109,7 +113,8 @@ class LockedConnection:
 
         Args:
             sql: the SELECT.
-            again: the same will be asked again: it is planned once. It may only name tables that SQL of ours made.
+            again: the same will be asked again, so it is planned once. It may only name tables that SQL of ours made:
+                a plan goes on reading the table that was lent when it was made.
 
         Raises:
             QueryError: not exactly one SELECT, refused, failed, out of memory, or over the time limit.
@@ -125,18 +130,23 @@ class LockedConnection:
             QueryError: as `select`, also where a later part fails.
         """
         self.check(sql)
-        with self._guarded():
-            reader = self._connection.sql(sql).to_arrow_reader(rows)
-            part = pa.Table.from_batches([], reader.schema)
-            try:
-                for batch in reader:
-                    part = pa.Table.from_batches([batch])
-                    yield part
-            except OSError as error:  # so Arrow hands on what fails after the first part
-                kind = duckdb.InterruptException if "INTERRUPT" in str(error) else duckdb.Error
-                raise kind(str(error)) from error
-            if not part.num_rows:
-                yield part
+        left_s = self.timeout_s
+        reader: pa.RecordBatchReader | None = None
+        n_parts = 0
+        while True:
+            started = time.perf_counter()
+            with self._guarded(left_s):  # what is done with a part meanwhile takes nothing of the query's time
+                try:
+                    reader = reader or self._connection.sql(sql).to_arrow_reader(rows)
+                    batch = next(reader, None)
+                except OSError as error:  # so Arrow hands on what fails after the first part
+                    kind = duckdb.InterruptException if "INTERRUPT" in str(error) else duckdb.Error
+                    raise kind(str(error)) from error
+            left_s -= time.perf_counter() - started
+            if batch is None and n_parts:
+                return
+            yield pa.Table.from_batches([batch] if batch is not None else [], reader.schema)
+            n_parts += 1
 
     def create(self, name: str, select: str) -> None:
         """Makes a table of a SELECT of ours."""
@@ -153,12 +163,13 @@ class LockedConnection:
     def lent(self, tables: Mapping[str, pa.Table]) -> Iterator[None]:
         """Tables that are seen meanwhile."""
         for name, table in tables.items():
-            self._connection.register(name, table)
+            self.register(name, table)
         try:
             yield
         finally:
             for name in tables:
                 self._connection.unregister(name)
+            self._lent -= tables.keys()
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[None]:
@@ -172,6 +183,8 @@ class LockedConnection:
     def _execute(self, sql: str) -> str:
         """A statement that runs what is planned the first time it is asked for."""
         if sql not in self._planned:
+            if lent := self._lent & set(re.findall(r"\w+", sql)):
+                raise QueryError(f"what is planned once cannot name {sorted(lent)}, which changes; name another table")
             name = f"planned_{len(self._planned)}"
             self._connection.execute(f"PREPARE {name} AS {sql}")
             self._planned[sql] = name
@@ -182,8 +195,9 @@ class LockedConnection:
         _check(sql)
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        timer = threading.Timer(self.timeout_s, self._connection.interrupt)
+    def _guarded(self, limit_s: float | None = None) -> Iterator[None]:
+        """Errors as told to users, and an end after so many seconds, or after those of the connection."""
+        timer = threading.Timer(self.timeout_s if limit_s is None else limit_s, self._connection.interrupt)
         timer.daemon = True
         timer.start()
         try:

@@ -72,7 +72,7 @@ def evidence_texts(
         if parts:
             (words, codes), *others = parts
             if others:
-                words = texts.add(*_joined([(words.texts, codes) for words, codes in parts]))
+                words = texts.add(*_joined([(each.texts, which) for each, which in parts]))
                 codes = words.codes
             places[:, number] = np.where(codes >= 0, codes + words.start, -1)
         first += len(of_rule)

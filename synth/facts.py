@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.explained import unexplained, width_explained
-from ecglm.synth.findings import Decided, decide
+from ecglm.synth.findings import Decided, decide, rules_of
 from ecglm.synth.findings_view import findings_view
-from ecglm.synth.guideline_tables import relation_tables
+from ecglm.synth.guideline_tables import relation_tables, rows_of_rules
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.lead_values import LEAD_FINDINGS, LEAD_VALUES
 from ecglm.synth.measure.dictionary import columns_of, measurements
@@ -196,7 +196,7 @@ class Derivation:
         empty = no_ecgs().append_column("annotation_text", [pa.array([], pa.string())])
         with self._connection.lent({"given_ecgs": empty}):
             self._connection.create("measured_ecgs", _GIVEN["measured_ecgs"])
-        self._laid_out = False
+        self._made = {"measured_ecgs"}
 
     def __enter__(self) -> Derivation:
         return self
@@ -209,11 +209,17 @@ class Derivation:
         """The guidelines as tables."""
         return relation_tables(self._guidelines)
 
+    @cached_property
+    def _row_of_rule(self) -> npt.NDArray[np.int64]:
+        """(n_rules,): the row of each criterion in the view `guideline_criteria`."""
+        return rows_of_rules(rules_of(self._guidelines), self._relations["guideline_criteria"])
+
     def decide(self, measured_ecgs: pa.Table) -> Decided:
         """Every criterion decided for every ECG.
 
         Args:
-            measured_ecgs: `ecgs` with `ecg_index` and every measurement column (see `merge_measurements`).
+            measured_ecgs: `ecgs` with `ecg_index`, by which it is ordered, and every measurement column (see
+                `merge_measurements`).
         """
         with self._connection.lent({"given_ecgs": measured_ecgs}), self._connection.scratch():
             self._connection.insert("measured_ecgs", _GIVEN["measured_ecgs"])
@@ -235,9 +241,10 @@ class Derivation:
         explained = width_explained(measured_ecgs, labels, self._guidelines) & (label < 0)[:, statement_of(decided)]
         suggests = np.array([rule.suggests for _, rule in decided.rules], bool) & ~explained
         criteria, said_by = self._relations["guideline_criteria"], measured_ecgs["annotation_text"]
-        findings = findings_view(decided, stays, suggests, label, labels, said_by, criteria)
+        findings = findings_view(decided, stays, suggests, label, labels, said_by, criteria, self._row_of_rule)
         findings = keep("findings", findings)
-        judged = verdicts_view(decided, stays, suggests, label >= 0, findings, criteria, self._guidelines)
+        telling = criteria["place"].to_numpy()[self._row_of_rule]
+        judged = verdicts_view(decided, stays, suggests, label >= 0, findings, telling, self._guidelines)
         verdicts = keep("verdicts", judged)
         shortfalls = pc.and_(findings["labelled"], pc.equal(findings["verdict"], "not_met"))
         given = {
@@ -265,11 +272,10 @@ class Derivation:
 
     def _lay_out(self) -> None:
         """Makes the tables, with the columns of what is given, when they are needed first."""
-        if not self._laid_out:
-            for name, select in {**_GIVEN, **_DERIVED}.items():
-                if name != "measured_ecgs":
-                    self._connection.create(name, f"FROM ({select}) LIMIT 0")
-            self._laid_out = True
+        for name, select in {**_GIVEN, **_DERIVED}.items():
+            if name not in self._made:
+                self._connection.create(name, f"FROM ({select}) LIMIT 0")
+                self._made.add(name)
 
     def _facts(self, measured_ecgs: pa.Table, findings: pa.Table) -> pa.Table:
         derived = _rewritten(self._connection.select(_FACTS, again=True))

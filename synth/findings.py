@@ -1,4 +1,4 @@
-"""Every criterion decided for every ECG of a block, with the values that were compared and the words for them.
+"""Every criterion decided for every ECG of a block, with the values that were compared.
 
 One SELECT gives, per ECG, whether each rule holds and each value that was compared; the rows of `findings` are then
 made of those columns at once.

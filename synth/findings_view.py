@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from ecglm.synth.evidence_texts import in_words
 from ecglm.synth.findings import Bools, Decided, narrow
-from ecglm.synth.guideline_tables import rows_of_rules
 from ecglm.synth.verdicts import statement_of
 
 
@@ -21,6 +20,7 @@ def findings_view(
     labels: pa.Table,
     annotations: pa.ChunkedArray,
     criteria: pa.Table,
+    row_of_rule: npt.NDArray[np.int64],
 ) -> pa.Table:
     """The view, in the order of ECGs, codes and criteria.
 
@@ -32,10 +32,11 @@ def findings_view(
         labels: the statements made.
         annotations: of each ECG, who stands behind its statements.
         criteria: the view `guideline_criteria`.
+        row_of_rule: (n_rules,) the row of `criteria` of each criterion.
     """
     rows = in_words(decided, stays)
     ecg, rule = np.nonzero(stays)
-    place = pa.array(rows_of_rules(decided.rules, criteria)[rule], narrow(len(criteria)))
+    of_criterion = pa.array(row_of_rule[rule], narrow(len(criteria)))
     of_ecg = pa.array(ecg, narrow(len(stays)))
     of_label = label[:, statement_of(decided)][stays]
     stated = of_label >= 0
@@ -45,15 +46,15 @@ def findings_view(
             "ecg_index": rows["ecg_index"],
             "code": rows["code"],
             "criterion": rows["criterion"],
-            "place": criteria["place"].take(place),
-            "role": _kept_once(place, criteria["role"]),
+            "place": criteria["place"].take(of_criterion),
+            "role": _kept_once(of_criterion, criteria["role"]),
             "verdict": rows["verdict"],
             "evidence": rows["evidence"],
             "evidence_text": rows["evidence_text"],
             "has_value": rows["evidence_text"].is_valid(),
             **_only_value(rows["evidence"].combine_chunks()),
             **{
-                name: _kept_once(place, criteria[name])
+                name: _kept_once(of_criterion, criteria[name])
                 for name in ("criterion_text", "name", "phrase", "citation", "doi")
             },
             "suggests": pa.array(suggests[stays]),

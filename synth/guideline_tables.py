@@ -202,5 +202,6 @@ _CRITERIA = pa.schema(
 
 def rows_of_rules(rules: Sequence[tuple[str, Criterion]], criteria: pa.Table) -> npt.NDArray[np.int64]:
     """(n_rules,): the row of `guideline_criteria` of each criterion."""
-    rows = {(row["code"], row["criterion"]): number for number, row in enumerate(criteria.to_pylist())}
+    named = zip(criteria["code"].to_pylist(), criteria["criterion"].to_pylist(), strict=True)
+    rows = {name: row for row, name in enumerate(named)}
     return np.array([rows[code, rule.id] for code, rule in rules], np.int64)

@@ -378,8 +378,9 @@ def _shared_names(guidelines: GuidelineSet) -> list[tuple[str, str]]:
 
 def _sql_checks(guidelines: GuidelineSet, places: Mapping[str, str]) -> list[Violation]:
     violations = []
-    table = "CREATE TABLE measured_ecgs AS SELECT * FROM merged"  # planning many queries over Arrow is slow
-    with LockedConnection({"merged": empty_measured_ecgs()}, setup=[table]) as connection:
+    with LockedConnection({}) as connection:
+        with connection.lent({"no_ecgs": empty_measured_ecgs()}):
+            connection.create("measured_ecgs", "FROM no_ecgs")
         for code, guideline in guidelines.by_code.items():
             texts = {f"criterion {rule.id}": rule.sql_to_check() for rule in guideline.rules}
             if guideline.absence_unsure_when:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -145,13 +146,6 @@ class _Found:
         """Which usable rows are among the `cap` of their ECG that come first by their hashes."""
         return _within_cap(self.choices, self.places, self.usable, cap)
 
-    def worth_keeping(self, cap: int) -> pa.Table:
-        """The rows without usable ones over the cap of their ECG; all, where two have one identity, which is told of
-        later."""
-        if len(np.unique(self.choices)) < len(self.choices):
-            return self.rows
-        return self.rows.filter(pa.array(self.within_cap(cap) | ~self.usable))
-
 
 def _selected(
     template: Template, connection: LockedConnection, register: EcgRegister, source: str
@@ -163,18 +157,23 @@ def _selected(
     sql, cap = _needed_columns_sql(template), template.header.cap_per_ecg
     if cap is None:
         return _Found.of(template, connection.select(sql), register, source), 0
-    parts = connection.batches(sql, _PART_ROWS)
-    found = _Found.of(template, next(parts), register, source)
     kept: list[pa.Table] = []
+    choices: list[npt.NDArray[np.uint64]] = []
     n_left_out = 0
-    for part in parts:
-        kept.append(found.worth_keeping(cap))
-        n_left_out += found.rows.num_rows - kept[-1].num_rows
+    with contextlib.closing(connection.batches(sql, _PART_ROWS)) as parts:
+        part = next(parts)
         found = _Found.of(template, part, register, source)
+        for following in parts:
+            kept.append(part.filter(pa.array(found.within_cap(cap) | ~found.usable)))
+            choices.append(found.choices)
+            n_left_out += part.num_rows - kept[-1].num_rows
+            part, found = following, _Found.of(template, following, register, source)
     if not kept:
         return found, 0
-    kept.append(found.rows)
-    return _Found.of(template, pa.concat_tables(kept), register, source), n_left_out
+    every = np.concatenate([*choices, found.choices])
+    if len(np.unique(every)) < len(every):  # rows with one identity: they are told of where all are there
+        return _Found.of(template, connection.select(sql), register, source), 0
+    return _Found.of(template, pa.concat_tables([*kept, part]), register, source), n_left_out
 
 
 def _needed_columns_sql(template: Template) -> str:

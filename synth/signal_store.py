@@ -38,7 +38,7 @@ TABLE = "signals.parquet"
 REJECTED_FILE = "rejected.parquet"
 CACHE_VARIABLE = "ECGLM_CACHE"
 """Environment variable that names the cache folder."""
-_MOST_ROW_GROUPS = 4
+_MOST_ROW_GROUPS = 2
 """Of the table, in memory at once."""
 
 SIGNALS = pa.schema(
@@ -122,7 +122,7 @@ class SignalStore:
     @property
     def ecg_ids(self) -> list[str]:
         """The ECGs, in the order of the source."""
-        ids: list[str] = self._ids.to_pylist()
+        ids: list[str] = self.table["ecg_id"].to_pylist()
         return ids
 
     def log(self) -> dict[str, Any]:
@@ -138,35 +138,50 @@ class SignalStore:
         return {}
 
     @cached_property
-    def _ids(self) -> pa.Array:
-        """The ECGs, row by row: all that is kept in memory of a store of any size."""
-        return pq.read_table(self.root / TABLE, columns=["ecg_id"])["ecg_id"].combine_chunks()
+    def _sorted_ids(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+        """The ECGs in the order of their bytes, and the row of each: all that is kept of a table of any size."""
+        ids = np.array(
+            pq.read_table(self.root / TABLE, columns=["ecg_id"])["ecg_id"].cast(pa.binary()).to_pylist(), "S"
+        )
+        order = np.argsort(ids)
+        return ids[order], order
+
+    def _rows_of(self, ecg_ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each ECG; -1 where it is not in the store."""
+        ids, rows = self._sorted_ids
+        asked = np.array([ecg_id.encode() for ecg_id in ecg_ids], "S")
+        places = np.minimum(np.searchsorted(ids, asked), len(ids) - 1)
+        return np.where(ids[places] == asked, rows[places], -1)
 
     @cached_property
-    def _table_file(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.root / TABLE)
+    def _group_ends(self) -> NDArray[np.int64]:
+        """Behind the last row of each row group."""
+        metadata = pq.read_metadata(self.root / TABLE)
+        return np.cumsum([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)])
 
     @cached_property
     def _row_groups(self) -> dict[int, pa.Table]:
         return {}
 
     def _row_group(self, number: int) -> pa.Table:
-        if number not in self._row_groups:
+        """A row group of the table, one of those that were asked for last."""
+        group = self._row_groups.pop(number, None)
+        if group is None:
             while len(self._row_groups) >= _MOST_ROW_GROUPS:
                 del self._row_groups[next(iter(self._row_groups))]
-            self._row_groups[number] = self._table_file.read_row_group(number)
-        return self._row_groups[number]
+            with pq.ParquetFile(self.root / TABLE) as file:
+                group = file.read_row_group(number)
+        self._row_groups[number] = group
+        return group
 
     def _rows(self, places: NDArray[np.int64]) -> list[dict[str, Any]]:
         """Rows of the table at these places, read with the others of their row groups."""
-        metadata = self._table_file.metadata
-        ends = np.cumsum([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)])
-        of_group = np.searchsorted(ends, places, side="right")
+        of_group = np.searchsorted(self._group_ends, places, side="right")
         rows: dict[int, dict[str, Any]] = {}
         for number in np.unique(of_group).tolist():
             group = self._row_group(number)
             there = places[of_group == number]
-            found = group.take(pa.array(there - (ends[number] - group.num_rows)))
+            found = group.take(pa.array(there - (self._group_ends[number] - group.num_rows)))
             rows |= zip(there.tolist(), found.to_pylist(), strict=True)
         return [rows[place] for place in places.tolist()]
 
@@ -182,9 +197,9 @@ class SignalStore:
         Raises:
             SourceError: samples were changed since they were stored.
         """
-        places = pc.index_in(pa.array(ecg_ids, pa.string()), value_set=self._ids)
-        there = iter(self._rows(places.drop_null().to_numpy().astype(np.int64)))
-        return [None if place is None else self._record(next(there)) for place in places.to_pylist()]
+        places = self._rows_of(ecg_ids)
+        there = iter(self._rows(places[places >= 0]))
+        return [None if place < 0 else self._record(next(there)) for place in places.tolist()]
 
     def records(self, ecg_ids: Sequence[str]) -> list[Record]:
         """ECGs as stored.
@@ -195,7 +210,7 @@ class SignalStore:
         records: list[Record] = []
         for ecg_id, record in zip(ecg_ids, self.found(ecg_ids), strict=True):
             if record is None:
-                raise SourceError(f"{self.root}: no ECG {ecg_id!r}; it holds {len(self._ids)} others")
+                raise SourceError(f"{self.root}: no ECG {ecg_id!r}; it holds {len(self._sorted_ids[0])} others")
             records.append(record)
         return records
 
@@ -239,8 +254,9 @@ class SignalStore:
 
     def damaged(self) -> list[str]:
         """ECGs whose samples are not those that were stored; reads all of them."""
-        batches = self._table_file.iter_batches(batch_size=512)
-        return [row["ecg_id"] for batch in batches for row in batch.to_pylist() if not self._is_whole(row)]
+        with pq.ParquetFile(self.root / TABLE) as file:
+            batches = file.iter_batches(batch_size=512)
+            return [row["ecg_id"] for batch in batches for row in batch.to_pylist() if not self._is_whole(row)]
 
     def _is_whole(self, row: Mapping[str, Any]) -> bool:
         signal = self.array(row["file"])[row["row"]]

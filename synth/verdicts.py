@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ecglm.synth.findings import MET, NOT_MET, Bools, Decided, narrow
-from ecglm.synth.guideline_tables import rows_of_rules
 from ecglm.synth.guidelines import GuidelineSet
 
-_SUPPORT = pa.array(["not_met", "met", "contradicted"])
+_SUPPORTS = ("not_met", "met", "contradicted")
 
 Rows = npt.NDArray[np.int64]
 
@@ -38,7 +37,7 @@ def verdicts_view(
     suggests: Bools,
     labelled: Bools,
     findings: pa.Table,
-    criteria: pa.Table,
+    telling: Rows,
     guidelines: GuidelineSet,
 ) -> pa.Table:
     """The view `verdicts`, in the order of ECGs and codes.
@@ -49,12 +48,12 @@ def verdicts_view(
         suggests: (n_ecgs, n_rules) whether a criterion that is met would suggest its statement.
         labelled: (n_ecgs, n_codes) which statements are made, codes as in `codes_of`.
         findings: the view of these verdicts.
-        criteria: the view `guideline_criteria`.
+        telling: (n_rules,) the order in which criteria are told, within each statement defining ones first.
         guidelines: those of `decided`.
     """
     rules, verdicts = decided.rules, decided.evaluated.verdicts
     starts = np.unique(statement_of(decided), return_index=True)[1]
-    told = np.argsort(criteria["place"].to_numpy()[rows_of_rules(rules, criteria)])
+    told = np.argsort(telling)
     row = np.where(stays, np.cumsum(stays).reshape(stays.shape) - 1, -1)  # of each verdict in `findings`
     said = np.zeros(stays.shape, bool)
     said[stays] = findings["evidence_text"].is_valid().to_numpy()
@@ -74,13 +73,14 @@ def verdicts_view(
     there, signed, refuted = some(stays), some(sign), some(refutation)
     exhaustive = np.array([guidelines.by_code[code].criteria_exhaustive for code in codes_of(decided)], bool)
     contradicted = refuted | exhaustive & ~some(~stays | (verdicts != NOT_MET))
-    support = np.where(contradicted, 2, signed)[there]
+    # the strongest of what holds
+    support = np.select([contradicted, signed], [_SUPPORTS.index("contradicted"), _SUPPORTS.index("met")])[there]
     some_row = pa.array(np.maximum.reduceat(row, starts, axis=1)[there])
     return pa.table(
         {
             **{name: findings[name].take(some_row) for name in ("ecg_id", "ecg_index", "code", "name", "phrase")},
             "labelled": pa.array(labelled[there]),
-            "support": pa.DictionaryArray.from_arrays(pa.array(support, narrow(len(_SUPPORT))), _SUPPORT),
+            "support": pa.DictionaryArray.from_arrays(pa.array(support, narrow(len(_SUPPORTS))), pa.array(_SUPPORTS)),
             "suggested": pa.array(signed[there]),
             "refuted": pa.array(refuted[there]),
             **_quoted("met", findings, first(sign & said)),

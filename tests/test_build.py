@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -326,3 +327,54 @@ def test_what_runs_apart_tells_its_progress_and_its_error(workers: int) -> None:
             os.kill(there, 0)
     with pytest.raises(SourceError, match="4 are too many"), apart(workers, lambda *step: None, _counted, 4) as result:
         result()
+
+
+def _busy(tell: Progress, mark: Path) -> None:
+    tell("busy", 0, 1)
+    try:
+        time.sleep(60)
+    finally:
+        mark.write_text("cleared")
+
+
+def test_what_runs_apart_clears_up_when_the_build_fails_meanwhile(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+
+    def stop(*step: object) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), apart(2, stop, _busy, mark) as result:
+        result()
+    assert mark.read_text() == "cleared"
+    assert time.monotonic() - started < 30
+
+
+def test_what_runs_apart_need_not_be_waited_for() -> None:
+    with apart(2, lambda *step: None, _counted_for_long):
+        pass
+
+
+def _counted_for_long(tell: Progress) -> None:
+    for number in range(100_000):  # more than a pipe holds
+        tell("counting", number, 100_000)
+
+
+def test_a_mistake_in_a_template_costs_nothing_that_is_finished(tmp_path: Path) -> None:
+    config = BuildConfig(simulated=30, out=tmp_path / "corpus", workers=1)
+
+    def stopped(stage: str, done: int, of: int) -> None:
+        if stage == "rendering templates" and done > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(config, stopped)
+    finished = tmp_path / ".corpus.building" / "blocks" / "00000" / "block.json"
+    assert finished.is_file()
+    templates = tmp_path / "templates"
+    shutil.copytree(Path(str(resources.files("ecglm.templates"))), templates)
+    broken = sorted(templates.glob("verify/*.jinja"))[0]
+    broken.write_text(broken.read_text(encoding="utf-8") + "{{ oops", encoding="utf-8")
+    with pytest.raises(DefinitionError):
+        build(config.model_copy(update={"templates": templates}))
+    assert finished.is_file()

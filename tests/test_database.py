@@ -89,6 +89,8 @@ def test_a_plan_is_used_again_for_what_is_in_its_tables_then() -> None:
             assert not connection.select("FROM kept", again=True).num_rows, "nothing is left behind"
         with pytest.raises(QueryError, match="given"):
             connection.select("FROM given")
+        with connection.lent({"given": TABLE}), pytest.raises(QueryError, match=r"cannot name \['given'\]"):
+            connection.select("FROM given", again=True)
 
 
 def test_nothing_was_written_outside(connection: LockedConnection, tmp_path: Path) -> None:
@@ -186,6 +188,16 @@ def test_an_answer_comes_in_parts(connection: LockedConnection) -> None:
     assert pa.concat_tables(parts).combine_chunks() == connection.select(sql).combine_chunks()
     (empty,) = connection.batches(f"{sql} WHERE number < 0", 2048)
     assert (empty.num_rows, empty.column_names) == (0, ["number", "rest"])
+
+
+def test_what_is_done_with_a_part_takes_nothing_of_the_querys_time() -> None:
+    with LockedConnection({}, timeout_s=0.5) as connection:
+        sizes = []
+        for part in connection.batches("SELECT number FROM range(10000) AS numbers(number)", 2048):
+            time.sleep(0.2)
+            sizes.append(part.num_rows)
+    assert sum(sizes) == 10_000
+    assert len(sizes) * 0.2 > 0.5
 
 
 LATE = "SELECT CASE WHEN number > 9000 THEN {} ELSE 0 END AS found FROM range(1000000000) AS numbers(number)"

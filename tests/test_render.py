@@ -216,8 +216,9 @@ THOUSANDS = (
 @pytest.mark.parametrize("sql", [THOUSANDS, THOUSANDS + " ORDER BY ecg_id"], ids=["mixed", "ECG by ECG"])
 def test_a_large_answer_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
     def outcome() -> tuple[list[dict], list[dict], int]:
+        template = template_of(sql, cap=3)
         with LockedConnection({}) as connection:
-            found = list(render_block(template_of(sql, cap=3), connection, EcgRegister.of(ECGS_AT_HAND), "made"))
+            found = list(render_block(template, connection, EcgRegister.of(ECGS_AT_HAND), "made"))
         rejected = together(part.rejected for part in found)
         return together(part.pairs for part in found), rejected, sum(part.n_capped for part in found)
 
@@ -229,8 +230,18 @@ def test_a_large_answer_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch, s
 
 def test_two_rows_with_one_identity_are_told_of_in_a_large_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ecglm.synth.render._PART_ROWS", 2048)
-    with pytest.raises(RenderError, match="two rows have the same identity"):
-        render(template_of(THOUSANDS.replace("number // 4", "number // 8"), cap=1))
+    far_apart = THOUSANDS.replace("number // 4", "CASE WHEN number = 19996 THEN 0 ELSE number // 4 END")
+    for sql in (far_apart, THOUSANDS.replace("number // 4", "number // 8")):
+        with pytest.raises(RenderError, match="two rows have the same identity"):
+            render(template_of(sql, cap=1))
+
+
+def test_knowledge_with_a_cap_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sql = "SELECT 'C' || number AS code, 'something' AS phrase FROM range(10000) AS numbers(number)"
+    whole = render(template_of(sql, family="knowledge", cap=3))
+    assert len(whole[0]) == 3
+    monkeypatch.setattr("ecglm.synth.render._PART_ROWS", 2048)
+    assert render(template_of(sql, family="knowledge", cap=3)) == whole
 
 
 # ------------------------------------------------------------------------------------------------- splits and rejection

@@ -93,8 +93,9 @@ def judge(provider: str, measured: pa.Table, ecgs: pa.Table, rulebook: Rulebook)
         ids = block["ecg_id"].combine_chunks()
         rows = measured.filter(pc.is_in(measured["ecg_id"], value_set=ids))
         merged = merge_measurements(block, [(provider, rows)], pa.array(range(start, stop), pa.int64()))
-        setup = ["CREATE TABLE measured_ecgs AS SELECT * FROM merged"]
-        with LockedConnection({"merged": merged}, setup=setup) as connection:
+        with LockedConnection({}) as connection:
+            with connection.lent({"merged": merged}):
+                connection.create("measured_ecgs", "FROM merged")
             found = evaluate(connection, rulebook.guidelines)
         there = pc.is_in(ids, value_set=rows["ecg_id"].combine_chunks()).to_numpy(zero_copy_only=False)
         verdicts = np.where(there[:, None], found.verdicts, NOT_ASSESSABLE).astype(np.int8)

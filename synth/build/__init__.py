@@ -36,7 +36,7 @@ from ecglm.synth.build.inputs import (
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.build.reading import read_source
 from ecglm.synth.build.rendering import close_views, render_all
-from ecglm.synth.build.staging import finish_swap, locked, prepare_work, swap, told_plainly, work_folder
+from ecglm.synth.build.staging import finish_swap, holds_work, locked, prepare_work, swap, told_plainly, work_folder
 from ecglm.synth.build.tables import (
     keep_simulated,
     make_manifest,
@@ -51,9 +51,9 @@ from ecglm.synth.card import write_card
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
 from ecglm.synth.facts import KNOWLEDGE_VIEWS
 from ecglm.synth.guideline_tables import relation_tables
-from ecglm.synth.guidelines import load_guidelines
+from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.schema import REJECTED
-from ecglm.synth.templates import load_templates
+from ecglm.synth.templates import TemplateSet, load_templates
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,15 @@ def _build_locked(
 ) -> BuildResult:
     timings: dict[str, float] = {}
     previous = previous_corpus(out) if config.resume != "never" else None
+    # a mistake in them must not cost what an earlier build finished
+    definitions = _definitions(config) if holds_work(work) else None
     prepare_work(work, stamp, config.out, config.resume)
     with (
         apart(config.workers, tell, read_source, config, work, previous) as source_read,
         workers(config.workers, close_derivation) as run,
     ):
         with _timed(timings, "source"):
-            guidelines, templates = load_guidelines(config.guidelines), load_templates(config.templates)
+            guidelines, templates = definitions or _definitions(config)
             source, waveforms = source_read()
         job = BlockJob(
             work=work,
@@ -231,6 +233,10 @@ def _build_locked(
         write_json(stage / MANIFEST, manifest)
         swap(work, out)
     return _result(Corpus.open(out), len(done) - reused, reused, time.perf_counter() - started)
+
+
+def _definitions(config: BuildConfig) -> tuple[GuidelineSet, TemplateSet]:
+    return load_guidelines(config.guidelines), load_templates(config.templates)
 
 
 def _result(finished: Corpus, rendered: int, reused: int, seconds: float) -> BuildResult:

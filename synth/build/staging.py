@@ -61,7 +61,7 @@ def locked(work: Path, out: Path, kind: Kind = CORPUS) -> Iterator[None]:
         try:
             yield
         finally:
-            if not any((work / name).exists() for name in _WORTH_KEEPING):
+            if not holds_work(work):
                 shutil.rmtree(work, ignore_errors=True)
 
 
@@ -81,6 +81,11 @@ def told_plainly(work: Path, out: Path, kind: Kind = CORPUS) -> Iterator[None]:
                 f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out"
             ) from error
         raise
+
+
+def holds_work(work: Path) -> bool:
+    """Whether a work folder holds what a later build can go on from."""
+    return any((work / name).exists() for name in _WORTH_KEEPING)
 
 
 def prepare_work(work: Path, stamp: str | None, out: Path, resume: str) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -39,6 +40,10 @@ def _nothing() -> None:
     """A task that only starts a worker."""
 
 
+def _nothing_open() -> None:
+    """What closes nothing."""
+
+
 def _start_worker(close: Callable[[], None]) -> None:
     atexit.register(close)
     parent = multiprocessing.parent_process()
@@ -56,7 +61,8 @@ _TOLD: list[Connection] = []
 
 
 def _start_apart(told: Connection) -> None:
-    _start_worker(_nothing)
+    _start_worker(_nothing_open)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it may have processes and unfinished files of its own
     _TOLD.append(told)
 
 
@@ -68,8 +74,8 @@ def _run_apart(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 def apart(
     count: int, tell: Progress, function: Callable[..., Result], *arguments: Any
 ) -> Iterator[Callable[[], Result]]:
-    """Runs a function meanwhile in a process of its own, which ends when it is done and leaves no memory behind; here,
-    when it is waited for, where there is one worker.
+    """Runs a function meanwhile in a process of its own, which ends when it was waited for and leaves no memory behind;
+    here, when it is waited for, where there is one worker.
 
     Args:
         count: number of workers.
@@ -87,6 +93,7 @@ def apart(
     with _pool(1, _start_apart, progress) as pool:
         with _ctrl_c_later():
             future: Future[Result] = pool.submit(_run_apart, function, arguments)
+        progress.close()
 
         def result() -> Result:
             while not future.done() or told.poll():
@@ -95,7 +102,10 @@ def apart(
             pool.shutdown()
             return future.result()
 
-        yield result
+        try:
+            yield result
+        finally:
+            told.close()  # what goes on all the same fails when it tells its progress
 
 
 @contextlib.contextmanager
