@@ -6,7 +6,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import duckdb
@@ -123,7 +123,7 @@ class LockedConnection:
         with self._guarded():
             return self._connection.sql(self._execute(sql) if again else sql).to_arrow_table()
 
-    def batches(self, sql: str, rows: int) -> Iterator[pa.Table]:
+    def batches(self, sql: str, rows: int) -> Generator[pa.Table, None, None]:
         """The answer of one SELECT in parts of so many rows, made one after the other; one without rows if it is empty.
 
         Raises:
