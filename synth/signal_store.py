@@ -38,8 +38,6 @@ TABLE = "signals.parquet"
 REJECTED_FILE = "rejected.parquet"
 CACHE_VARIABLE = "ECGLM_CACHE"
 """Environment variable that names the cache folder."""
-_MOST_ROW_GROUPS = 2
-"""Of the table, in memory at once."""
 
 SIGNALS = pa.schema(
     {
@@ -161,18 +159,15 @@ class SignalStore:
 
     @cached_property
     def _row_groups(self) -> dict[int, pa.Table]:
+        """The row group asked for last."""
         return {}
 
     def _row_group(self, number: int) -> pa.Table:
-        """A row group of the table, one of those that were asked for last."""
-        group = self._row_groups.pop(number, None)
-        if group is None:
-            while len(self._row_groups) >= _MOST_ROW_GROUPS:
-                del self._row_groups[next(iter(self._row_groups))]
+        if number not in self._row_groups:
+            self._row_groups.clear()
             with pq.ParquetFile(self.root / TABLE) as file:
-                group = file.read_row_group(number)
-        self._row_groups[number] = group
-        return group
+                self._row_groups[number] = file.read_row_group(number)
+        return self._row_groups[number]
 
     def _rows(self, places: NDArray[np.int64]) -> list[dict[str, Any]]:
         """Rows of the table at these places, read with the others of their row groups."""
