@@ -350,6 +350,16 @@ def test_what_runs_apart_clears_up_when_the_build_fails_meanwhile(tmp_path: Path
     assert time.monotonic() - started < 30
 
 
+def _killed(tell: Progress) -> None:
+    tell("killed", 0, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_killed_apart_is_told_like_any_worker() -> None:
+    with pytest.raises(CorpusError, match="was killed"), apart(2, lambda *step: None, _killed) as result:
+        result()
+
+
 def test_what_runs_apart_need_not_be_waited_for() -> None:
     with apart(2, lambda *step: None, _counted_for_long):
         pass

@@ -23,7 +23,7 @@ from ecglm.synth.build.inputs import ecgs_table, ids_digest, none_usable, open_s
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.staging import Kind, finish_swap, locked, prepare_work, swap, told_plainly, work_folder
 from ecglm.synth.build.storing import waveforms_of
-from ecglm.synth.build.workers import workers
+from ecglm.synth.build.workers import nothing_open, workers
 from ecglm.synth.corpus import ParquetFile, file_sha256, write_json
 from ecglm.synth.errors import DefinitionError, SourceError
 from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION
@@ -112,7 +112,7 @@ def _measure_locked(
         for number, start, stop in ranges
         if not _part_done(work, number).is_file()
     ]
-    with workers(config.workers, _nothing_open) as run:
+    with workers(config.workers, nothing_open) as run:
         step = ecgs.num_rows / max(len(ranges), 1)
         run(
             _measure_part,
@@ -133,10 +133,6 @@ def _measure_locked(
         },
     )
     swap(work, out)
-
-
-def _nothing_open() -> None:
-    """A worker that measures keeps nothing open from one task to the next."""
 
 
 def _part_done(work: Path, number: int) -> Path:

@@ -22,7 +22,7 @@ from ecglm.synth.build.config import SourceConfig
 from ecglm.synth.build.inputs import ecgs_table, ids_digest, none_usable, open_source, waveform_files
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.staging import Kind, finish_swap, locked, prepare_work, swap, told_plainly, work_folder
-from ecglm.synth.build.workers import workers
+from ecglm.synth.build.workers import nothing_open, workers
 from ecglm.synth.corpus import ParquetFile, write_json
 from ecglm.synth.errors import CorpusError, DefinitionError, SourceError
 from ecglm.synth.measure.ecgs import Shape, WaveformFiles, Waveforms, chunks_by_shape, rejection_table
@@ -189,7 +189,7 @@ def _store_locked(
     tasks = [(work, waveform_files(source), n, part) for n, part in enumerate(parts) if not _done(work, n).is_file()]
     before = ecgs.num_rows - sum(len(part.rows) for _, _, _, part in tasks)
     sizes = [len(part.rows) for _, _, _, part in tasks]
-    with workers(n_workers, _nothing_open) as run:
+    with workers(n_workers, nothing_open) as run:
         run(
             _store_part,
             tasks,
@@ -201,10 +201,6 @@ def _store_locked(
         {"stamp": stamp, "seconds": round(time.perf_counter() - started, 3), "platform": platform.platform()},
     )
     swap(work, out)
-
-
-def _nothing_open() -> None:
-    """A worker that stores keeps nothing open from one task to the next."""
 
 
 def _done(work: Path, number: int) -> Path:

@@ -40,8 +40,8 @@ def _nothing() -> None:
     """A task that only starts a worker."""
 
 
-def _nothing_open() -> None:
-    """What closes nothing."""
+def nothing_open() -> None:
+    """For tasks that keep nothing open from one to the next."""
 
 
 def _start_worker(close: Callable[[], None]) -> None:
@@ -61,7 +61,7 @@ _TOLD: list[Connection] = []
 
 
 def _start_apart(told: Connection) -> None:
-    _start_worker(_nothing_open)
+    _start_worker(nothing_open)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it may have processes and unfinished files of its own
     _TOLD.append(told)
 
@@ -96,9 +96,10 @@ def apart(
         progress.close()
 
         def result() -> Result:
-            while not future.done() or told.poll():
-                if told.poll(_POLLED_EVERY_S):
-                    tell(*told.recv())
+            with contextlib.suppress(EOFError):  # a process that was killed tells nothing more
+                while not future.done() or told.poll():
+                    if told.poll(_POLLED_EVERY_S):
+                        tell(*told.recv())
             pool.shutdown()
             return future.result()
 
