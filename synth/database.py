@@ -79,7 +79,7 @@ class LockedConnection:
     ) -> None:
         self.timeout_s = timeout_s
         self._connection = duckdb.connect(":memory:", config={"threads": threads, "memory_limit": memory_limit})
-        self._lent: set[str] = set()
+        self._registered: set[str] = set()
         for name, table in tables.items():
             self.register(name, table)
         for statement in (*_QUIET, *MACROS, *setup, *_LOCK):
@@ -99,7 +99,7 @@ class LockedConnection:
     def register(self, name: str, table: pa.Table | ds.Dataset) -> None:
         """Adds or replaces a table of ours; SQL cannot do this itself."""
         self._connection.register(name, table)
-        self._lent.add(name)
+        self._registered.add(name)
 
     def columns(self, sql: str) -> dict[str, str]:
         """Column names and DuckDB types a SELECT would return, without running it."""
@@ -169,7 +169,7 @@ class LockedConnection:
         finally:
             for name in tables:
                 self._connection.unregister(name)
-            self._lent -= tables.keys()
+            self._registered -= tables.keys()
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[None]:
@@ -183,7 +183,7 @@ class LockedConnection:
     def _execute(self, sql: str) -> str:
         """A statement that runs what is planned the first time it is asked for."""
         if sql not in self._planned:
-            if lent := self._lent & set(re.findall(r"\w+", sql)):
+            if lent := self._registered & set(re.findall(r"\w+", sql)):
                 raise QueryError(f"what is planned once cannot name {sorted(lent)}, which changes; name another table")
             name = f"planned_{len(self._planned)}"
             self._connection.execute(f"PREPARE {name} AS {sql}")

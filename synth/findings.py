@@ -65,7 +65,17 @@ class Decided:
 
     def rows(self, chosen: Bools) -> pa.Table:
         """Those of `findings` for the chosen of (n_ecgs, n_rules)."""
-        return _rows(self.evaluated.ecg_id, self.rules, self.evaluated.verdicts, self.evaluated.values, chosen)
+        ecg_id, found = self.evaluated.ecg_id, self.evaluated
+        ecg, rule = np.nonzero(chosen)
+        return pa.table(
+            {
+                "ecg_id": pa.DictionaryArray.from_arrays(pa.array(ecg, narrow(len(ecg_id))), ecg_id),
+                "code": _repeated([code for code, _ in self.rules], rule.astype(np.int32)),
+                "criterion": _repeated([rule.id for _, rule in self.rules], rule.astype(np.int32)),
+                "verdict": _repeated(VERDICTS, found.verdicts[chosen].astype(np.int32)),
+                "evidence": evidence_lists(self.rules, found.values, chosen),
+            }
+        )
 
 
 def rules_of(guidelines: GuidelineSet) -> tuple[tuple[str, Criterion], ...]:
@@ -141,26 +151,6 @@ def _repeated(texts: Sequence[str], places: Integers) -> pa.DictionaryArray:
 def narrow(n: int) -> pa.DataType:
     """The kind of number that tells places among `n` texts in little memory."""
     return pa.int16() if n < 1 << 15 else pa.int32()
-
-
-def _rows(
-    ecg_id: pa.Array,
-    rules: Sequence[tuple[str, Criterion]],
-    verdicts: npt.NDArray[np.generic],
-    values: npt.NDArray[np.generic],
-    chosen: Bools,
-) -> pa.Table:
-    """Rows of findings for the chosen of (n_ecgs, n_rules)."""
-    ecg, rule = np.nonzero(chosen)
-    return pa.table(
-        {
-            "ecg_id": pa.DictionaryArray.from_arrays(pa.array(ecg, narrow(len(ecg_id))), ecg_id),
-            "code": _repeated([code for code, _ in rules], rule.astype(np.int32)),
-            "criterion": _repeated([rule.id for _, rule in rules], rule.astype(np.int32)),
-            "verdict": _repeated(VERDICTS, verdicts[chosen].astype(np.int32)),
-            "evidence": evidence_lists(rules, values, chosen),
-        }
-    )
 
 
 def evidence_lists(

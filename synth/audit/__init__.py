@@ -161,7 +161,7 @@ def _manifest(
     }
     return {
         "format": FORMAT,
-        "source": files.source,
+        "source": files.name,
         "providers": list(files.providers),
         "limit": config.limit,
         **({"simulated": config.simulated, "seed": config.seed} if config.folder is None else {}),

@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 
 from ecglm.synth.build.blocks import block_ranges
 from ecglm.synth.criteria import Criterion, Limit
-from ecglm.synth.database import LockedConnection
-from ecglm.synth.facts import merge_measurements
-from ecglm.synth.findings import MET, NOT_ASSESSABLE, NOT_MET, Bools, Doubles, evaluate, rules_of
+from ecglm.synth.facts import Derivation, merge_measurements
+from ecglm.synth.findings import MET, NOT_ASSESSABLE, NOT_MET, Bools, Doubles, rules_of
 from ecglm.synth.guidelines import GuidelineSet
 
 NORMAL = "NORM"
@@ -88,18 +87,16 @@ def judge(provider: str, measured: pa.Table, ecgs: pa.Table, rulebook: Rulebook)
         rulebook: what is decided.
     """
     parts = []
-    for _, start, stop in block_ranges(ecgs.num_rows):
-        block = ecgs.slice(start, stop - start)
-        ids = block["ecg_id"].combine_chunks()
-        rows = measured.filter(pc.is_in(measured["ecg_id"], value_set=ids))
-        merged = merge_measurements(block, [(provider, rows)], pa.array(range(start, stop), pa.int64()))
-        with LockedConnection({}) as connection:
-            with connection.lent({"merged": merged}):
-                connection.create("measured_ecgs", "FROM merged")
-            found = evaluate(connection, rulebook.guidelines)
-        there = pc.is_in(ids, value_set=rows["ecg_id"].combine_chunks()).to_numpy(zero_copy_only=False)
-        verdicts = np.where(there[:, None], found.verdicts, NOT_ASSESSABLE).astype(np.int8)
-        parts.append((verdicts, np.where(there[:, None], found.values, np.nan), found.doubts))
+    with Derivation(rulebook.guidelines) as derivation:
+        for _, start, stop in block_ranges(ecgs.num_rows):
+            block = ecgs.slice(start, stop - start)
+            ids = block["ecg_id"].combine_chunks()
+            rows = measured.filter(pc.is_in(measured["ecg_id"], value_set=ids))
+            merged = merge_measurements(block, [(provider, rows)], pa.array(range(start, stop), pa.int64()))
+            found = derivation.decide(merged).evaluated
+            there = pc.is_in(ids, value_set=rows["ecg_id"].combine_chunks()).to_numpy(zero_copy_only=False)
+            verdicts = np.where(there[:, None], found.verdicts, NOT_ASSESSABLE).astype(np.int8)
+            parts.append((verdicts, np.where(there[:, None], found.values, np.nan), found.doubts))
     verdicts, values, doubts = (np.concatenate(each) for each in zip(*parts, strict=True))
     statements, contradicted = _together(verdicts, rulebook)
     return Judged(provider, verdicts, values, statements, contradicted, found.doubted, doubts)

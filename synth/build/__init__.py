@@ -149,7 +149,7 @@ def _build_locked(
             source, waveforms = source_read()
         job = BlockJob(
             work=work,
-            source=source.source,
+            source=source.name,
             waveforms=waveforms,
             guidelines=config.guidelines,
             providers=source.providers,
@@ -202,7 +202,7 @@ def _build_locked(
                 work,
                 out,
                 previous,
-                source.source,
+                source.name,
                 [t for t in selected if t.id not in skipped],
                 digests,
                 tell,

@@ -49,8 +49,8 @@ class TakenOver:
 class SourceFiles:
     """What `write_source` wrote into the work folder, and what a manifest says of it."""
 
-    source: str
-    """Its name."""
+    name: str
+    """Of the source."""
     n_ecgs: int
     providers: tuple[str, ...]
     """In order of preference."""
@@ -141,7 +141,7 @@ def write_source(
     for name, table in extras.tables.items():
         write_arrow(work / "optional" / f"{name}.arrow", table)
     files = SourceFiles(
-        source=source.name,
+        name=source.name,
         n_ecgs=ecgs.num_rows,
         providers=providers,
         signal_stamp="",

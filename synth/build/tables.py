@@ -182,7 +182,7 @@ def make_manifest(
         "content_fingerprint": f"{fingerprint % (1 << 128):032x}",
         "counts": dict(sorted(counts.items())),
         "config": {
-            "source": source.source,
+            "source": source.name,
             "limit": config.limit,
             "sampling_hz": config.sampling_hz,
             "families": sorted(config.families),
