@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from ecglm.synth.processes import start_early
 from ecglm.synth.terminal import print_json, print_version, progress_bar, run_app
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def build_command(
     as_json: Json = False,
 ) -> None:
     """Build a corpus of instruction pairs, from simulated ECGs, PTB-XL or any WFDB records."""
+    if workers != 1 and not dry_run:
+        start_early()
     from ecglm.synth.build import BuildConfig, build, plan
 
     options = {

@@ -330,8 +330,8 @@ def test_what_runs_apart_tells_its_progress_and_its_error(workers: int) -> None:
 
 
 def _busy(tell: Progress, mark: Path) -> None:
-    tell("busy", 0, 1)
     try:
+        tell("busy", 0, 1)
         time.sleep(60)
     finally:
         mark.write_text("cleared")

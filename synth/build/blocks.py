@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -31,9 +31,9 @@ from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
 
-BLOCK_ECGS = 1800
+BLOCK_ECGS = 1850
 """At most: fewer take less memory, and more time, as some queries are planned again for each block."""
-_COMPARED_AT_ONCE = 7
+_COMPARED_AT_ONCE = 6
 """Blocks whose ECGs are compared with earlier ones in one query."""
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
@@ -43,10 +43,16 @@ MEASURED = "measured"
 
 def write_arrow(path: Path, table: pa.Table) -> str:
     """Writes a table uncompressed, to be memory-mapped; a hash of its bytes."""
+    return write_parts(path, table.schema, [table])
+
+
+def write_parts(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> str:
+    """Writes a table of which there is only a part at a time; as `write_arrow`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for part in parts:
+            writer.write_table(part.combine_chunks())
     with temporary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         digest = xxhash.xxh3_128_hexdigest(content)
     temporary.replace(path)

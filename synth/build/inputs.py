@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest, write_arrow
+from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest, write_arrow, write_parts
 from ecglm.synth.build.config import BuildConfig, MeasuredConfig, SourceConfig
 from ecglm.synth.build.extras import chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
@@ -33,6 +33,9 @@ from ecglm.synth.templates import ENGINE_VERSION
 
 if TYPE_CHECKING:
     import polars as pl
+
+_COPIED_ROWS = 4096
+"""Rows of a wide table that are copied at once."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def write_source(
     providers = chosen_providers(config.providers, [*source.providers], [*extras.providers])
     for name, frame in {**source.providers, **extras.providers}.items():
         if name in providers:
-            write_arrow(work / "providers" / f"{name}.arrow", _in_order_of(ecgs, frame))
+            _write_in_order_of(work / "providers" / f"{name}.arrow", ecgs, frame)
     for name, table in extras.tables.items():
         write_arrow(work / "optional" / f"{name}.arrow", table)
     files = SourceFiles(
@@ -183,11 +186,12 @@ def none_usable(root: Path, rejected: pa.Table) -> SourceError:
     return SourceError(f"{root}: no ECG has a usable waveform ({first}); correct them and try again")
 
 
-def _in_order_of(ecgs: pa.Table, frame: pl.LazyFrame) -> pa.Table:
+def _write_in_order_of(path: Path, ecgs: pa.Table, frame: pl.LazyFrame) -> None:
     table = frame.collect().to_arrow()
     table = table.set_column(table.column_names.index("ecg_id"), "ecg_id", table["ecg_id"].cast(pa.string()))
-    places = pc.index_in(ecgs["ecg_id"].combine_chunks(), value_set=table["ecg_id"].combine_chunks())
-    return table.take(places.drop_null())
+    places = pc.index_in(ecgs["ecg_id"].combine_chunks(), value_set=table["ecg_id"].combine_chunks()).drop_null()
+    starts = range(0, len(places), _COPIED_ROWS)
+    write_parts(path, table.schema, (table.take(places[start : start + _COPIED_ROWS]) for start in starts))
 
 
 def _ecgqa_lists(config: BuildConfig, ecgs: pa.Table) -> tuple[pa.Table, Mapping[str, str]]:

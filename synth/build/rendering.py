@@ -28,7 +28,7 @@ from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, SPECIAL_COLUMNS, Template
 
-_GROUP_BLOCKS = 7
+_GROUP_BLOCKS = 6
 """Blocks a template sees at once: more make fewer queries, fewer take less memory."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.errors import CorpusError
+from ecglm.synth.processes import ctrl_c_later, worker_context
 
 Result = TypeVar("Result")
 
@@ -26,22 +27,18 @@ RunTasks = Callable[[Callable[..., Any], list[tuple[Any, ...]], Callable[[int], 
 """Called with a function, the arguments of each task, and what to call with the number of tasks done."""
 
 
-@contextlib.contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Holds Ctrl-C back, and for good from processes started meanwhile: none is interrupted while it starts."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _nothing() -> None:
     """A task that only starts a worker."""
 
 
 def nothing_open() -> None:
     """For tasks that keep nothing open from one to the next."""
+
+
+def _start_process(environment: dict[str, str], start: Callable[[Any], None], argument: Any) -> None:
+    os.environ.clear()  # the process it is forked from has that of an earlier time
+    os.environ.update(environment)
+    start(argument)
 
 
 def _start_worker(close: Callable[[], None]) -> None:
@@ -88,10 +85,9 @@ def apart(
     if count == 1:
         yield lambda: function(tell, *arguments)
         return
-    context = multiprocessing.get_context("spawn")
-    told, progress = context.Pipe(duplex=False)
+    told, progress = multiprocessing.Pipe(duplex=False)
     with _pool(1, _start_apart, progress) as pool:
-        with _ctrl_c_later():
+        with ctrl_c_later():
             future: Future[Result] = pool.submit(_run_apart, function, arguments)
         progress.close()
 
@@ -135,12 +131,12 @@ def workers(count: int, close: Callable[[], None]) -> Iterator[RunTasks]:
             close()
         return
     with _pool(count, _start_worker, close) as pool:
-        with _ctrl_c_later():
+        with ctrl_c_later():
             for _ in range(count):  # they import what they need while the first tasks are still being made
                 pool.submit(_nothing)
 
         def run(function: Callable[..., Any], tasks: list[tuple[Any, ...]], done: Callable[[int], None]) -> list[Any]:
-            with _ctrl_c_later():
+            with ctrl_c_later():
                 futures: list[Future[Any]] = [pool.submit(function, *task) for task in tasks]
             waiting = set(futures)
             while waiting:
@@ -156,8 +152,8 @@ def workers(count: int, close: Callable[[], None]) -> Iterator[RunTasks]:
 @contextlib.contextmanager
 def _pool(count: int, start: Callable[[Any], None], argument: Any) -> Iterator[ProcessPoolExecutor]:
     """Processes of their own, each started with a function; they end with the context, at once where it fails."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=start, initargs=(argument,))
+    initial = (dict(os.environ), start, argument)
+    pool = ProcessPoolExecutor(count, worker_context(), _start_process, initial)
     try:
         yield pool
     except BrokenProcessPool as error:

@@ -1,0 +1,36 @@
+"""The process that workers are forked from: it imports what they need once, and they share its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+
+_IMPORTED = ("ecglm.synth.build.reading", "ecglm.synth.build.rendering", "ecglm.synth.cli")
+
+
+def worker_context() -> ForkServerContext:
+    """For workers of a build; the environment they begin with is that of the first that was started."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_IMPORTED))
+    return context
+
+
+def start_early() -> None:
+    """Starts the process now, so that it is ready when this one has imported what it needs itself."""
+    with ctrl_c_later():
+        worker_context()
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def ctrl_c_later() -> Iterator[None]:
+    """Holds Ctrl-C back, and for good from processes started meanwhile: none is interrupted while it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
