@@ -172,7 +172,6 @@ class _Views:
         """Gives back the memory of what was read; it comes from the files again when it is read again."""
         for mapped in self._mapped.get(blocks, ()):
             mapped.madvise(mmap.MADV_DONTNEED)
-        pa.default_memory_pool().release_unused()
 
 
 @cache
@@ -234,6 +233,7 @@ def render_template(job: RenderJob) -> dict[str, Any]:
     }
     (work / "done").mkdir(exist_ok=True)
     write_json(work / "done" / f"{template.id}.json", note)
+    pa.default_memory_pool().release_unused()  # or Arrow keeps what the largest template took
     return note
 
 
