@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from ecglm.synth.database import LockedConnection, quote_text
 from ecglm.synth.errors import QueryError, RenderError
+from ecglm.synth.identities import Identities, choices_of, content_hashes_of, fingerprint_of, keys_of, texts_of
 from ecglm.synth.schema import EVIDENCE, MESSAGE, PAIRS, REJECTED, SPLITS
 from ecglm.synth.templates import SPECIAL_COLUMNS, TURN_END, Spoken, Template
 
@@ -32,9 +32,6 @@ _LIST_TYPES = {
     "evidence": pa.list_(EVIDENCE),
     "guideline_ids": pa.list_(pa.string()),
 }
-
-
-Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def render_block(
     for first in range(0, len(order), _BATCH_ROWS):
         chosen = order[first : first + _BATCH_ROWS]
         which = pa.array(chosen)
-        identities = _identities(template, found.keys.take(which), found.choices[chosen])
+        identities = Identities.of(template, found.keys.take(which), found.choices[chosen])
         rows, positions = found.rows.select(shown).take(which), found.positions.take(which)
         yield from _render_batch(template, rows, positions, identities, found.splits[chosen], register, source)
 
@@ -122,14 +119,15 @@ class _Found:
         _check_columns(template, rows)
         _check_vocabulary(template, rows)
         positions = _positions(template, rows, register)
-        keys = _keys(template, rows, source)
+        slots = [_whole(rows[slot]) for slot in template.header.slots]
+        keys = keys_of(template, source, _whole(rows["ecg_ids"]), slots)
         splits, crossing = _splits(register.split_number, positions)
         reasons = pa.nulls(len(keys), pa.string())
         if "rejected" in rows.column_names:
             reasons = _whole(rows["rejected"]).cast(pa.string())
         if crossing.any():
             reasons = pc.if_else(pa.array(crossing), "crosses_split", reasons)
-        return cls(rows, positions, keys, _choices(keys), splits, reasons)
+        return cls(rows, positions, keys, choices_of(keys), splits, reasons)
 
     @cached_property
     def places(self) -> npt.NDArray[np.int64]:
@@ -244,13 +242,6 @@ def _check_columns(template: Template, rows: pa.Table) -> None:
         )
 
 
-def _keys(template: Template, rows: pa.Table, source: str) -> pa.Array:
-    """What each row is about: source, template, ECGs and slots."""
-    slots = [pc.fill_null(_whole(rows[slot]).cast(pa.string()), "NULL") for slot in template.header.slots]
-    ecg_keys = pc.binary_join(_whole(rows["ecg_ids"]), "+")
-    return pc.binary_join_element_wise(source, template.id, ecg_keys, *slots, TURN_END)
-
-
 def _order(template: Template, keys: pa.Array, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The rows in the order of ECG and slots."""
     by_place = np.argsort(places, kind="stable")
@@ -267,11 +258,6 @@ def _order(template: Template, keys: pa.Array, places: npt.NDArray[np.int64]) ->
             f"template {template.id}: two rows have the same identity {twice}; add the column that differs to slots"
         )
     return np.asarray(order, np.int64)
-
-
-def _choices(keys: pa.Array) -> npt.NDArray[np.uint64]:
-    """A hash of each row's identity: it picks the wordings, and the rows that a cap leaves."""
-    return np.fromiter(map(xxhash.xxh3_64_intdigest, keys.cast(pa.binary()).to_pylist()), np.uint64, len(keys))
 
 
 def _within_cap(
@@ -316,7 +302,7 @@ def _render_batch(
     template: Template,
     rows: pa.Table,
     positions: pa.ListArray,
-    identities: _Identities,
+    identities: Identities,
     splits: npt.NDArray[np.int64],
     register: EcgRegister,
     source: str,
@@ -328,7 +314,7 @@ def _render_batch(
         return pa.ListArray.from_arrays(offsets, values.take(ecgs))
 
     spoken = template.compiled.render(rows.select(list(template.variables)), identities.variants)
-    content_hashes = _content_hashes(spoken, len(template.turns))
+    content_hashes = content_hashes_of(spoken, len(template.turns))
 
     def constant(text: str) -> pa.Array:
         return _for_every_row((text,))[: len(rows)]
@@ -336,8 +322,8 @@ def _render_batch(
     lists = {name: _list_column(template, rows, name, list_type) for name, list_type in _LIST_TYPES.items()}
     lists["guideline_ids"] = _guidelines_behind(lists)
     arrays = {
-        "pair_id": _texts_of(identities.pair_ids),
-        "content_hash": _texts_of(content_hashes),
+        "pair_id": texts_of(identities.pair_ids),
+        "content_hash": texts_of(content_hashes),
         "ecg_ids": of_ecgs(register.ecg_id),
         "patient_ids": of_ecgs(register.patient_id),
         "strat_folds": of_ecgs(register.strat_fold),
@@ -354,7 +340,7 @@ def _render_batch(
     }
     pairs = pa.table([arrays[name] for name in PAIRS.names], schema=PAIRS)
     for start, stop in pairwise(np.flatnonzero(np.diff(splits, prepend=-1, append=-1)).tolist()):
-        fingerprint = _fingerprint(identities.pair_ids[start:stop], content_hashes[start:stop])
+        fingerprint = fingerprint_of(identities.pair_ids[start:stop], content_hashes[start:stop])
         yield Rendered(_part(pairs, start, stop), REJECTED.empty_table(), 0, fingerprint)
 
 
@@ -372,76 +358,12 @@ def _for_every_row(texts: tuple[str, ...]) -> pa.Array:
     return pa.array(texts).take(pa.array(np.tile(np.arange(len(texts)), _BATCH_ROWS)))
 
 
-@dataclass(frozen=True)
-class _Identities:
-    """Of each row: the wording of every turn, that as text, and the pair's id as (n_rows, 32) hexadecimal digits."""
-
-    variants: list[npt.NDArray[np.int64]]
-    variant: pa.Array
-    pair_ids: Bytes
-
-
-def _identities(template: Template, keys: pa.Array, choices: npt.NDArray[np.uint64]) -> _Identities:
-    variants = template.variants(choices)
-    sizes = [len(turn.alternatives) for turn in template.turns]
-    numbered = pa.array(np.ravel_multi_index(variants, sizes)).dictionary_encode()
-    combinations = np.stack(np.unravel_index(numbered.dictionary.to_numpy(), sizes), axis=1)
-    texts = [".".join(map(str, combination)) for combination in combinations.tolist()]
-    variant = pa.DictionaryArray.from_arrays(numbered.indices, pa.array(texts, pa.string())).dictionary_decode()
-    digests = _digests(pc.binary_join_element_wise(keys, variant, TURN_END).cast(pa.binary()).to_pylist())
-    return _Identities(variants, variant, digests)
-
-
-def _content_hashes(spoken: Spoken, turns: int) -> Bytes:
-    """(n_rows, 32) hexadecimal digits of `content_hash` of each row."""
-    bounds = np.concatenate([[0], spoken.ends[turns - 1 :: turns] + 1]).astype(np.int32)
-    texts = pa.BinaryArray.from_buffers(
-        pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(spoken.text)]
-    )
-    return _digests(texts.to_pylist())
-
-
 def _contents(spoken: Spoken) -> pa.Array:
     """The text of every turn."""
     ends = (spoken.ends - np.arange(len(spoken.ends))).astype(np.int32)
     offsets = np.concatenate([np.zeros(1, np.int32), ends])
-    return _string_array(offsets, spoken.text.replace(TURN_END.encode(), b""))
-
-
-def _digests(parts: list[bytes]) -> Bytes:
-    """(n, 32) hexadecimal digits of the xxh3-128 of each."""
-    return _hexadecimal(list(map(xxhash.xxh3_128_digest, parts)))
-
-
-def _hexadecimal(digests: list[bytes]) -> Bytes:
-    """(n, 32) digits in ASCII of 128-bit digests."""
-    return np.frombuffer(b"".join(digests).hex().encode(), np.uint8).reshape(-1, 32)
-
-
-def _texts_of(digits: Bytes) -> pa.Array:
-    return _string_array(np.arange(len(digits) + 1, dtype=np.int32) * 32, digits)
-
-
-def _string_array(offsets: npt.NDArray[np.int32], letters: Bytes | bytes) -> pa.Array:
-    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(letters))
-
-
-def _fingerprint(pair_ids: Bytes, content_hashes: Bytes) -> int:
-    """The sum of `pair_fingerprint` over the rows."""
-    both = np.concatenate([pair_ids, content_hashes], axis=1).view("S64").ravel().tolist()
-    digests = b"".join(map(xxhash.xxh3_128_digest, both))
-    parts = np.frombuffer(digests, ">u4").reshape(-1, 4).sum(axis=0, dtype=np.uint64)
-    return sum(int(part) << (32 * (3 - place)) for place, part in enumerate(parts))
-
-
-def content_hash(turns: list[str]) -> str:
-    """Hash of what is said: xxh3-128 of the turns' texts, each followed by U+001F."""
-    return xxhash.xxh3_128_hexdigest("".join(turn + TURN_END for turn in turns).encode())
-
-
-def pair_fingerprint(pair_id: str, content: str) -> int:
-    """One pair's share of a corpus fingerprint; the shares of all pairs are added, so their order is of no account."""
-    return xxhash.xxh3_128_intdigest((pair_id + content).encode())
+    text = spoken.text.replace(TURN_END.encode(), b"")
+    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
 def _splits(
@@ -512,10 +434,4 @@ def _rejected(template: Template, rows: pa.Table, refused: pa.Array, reasons: pa
     )
 
 
-__all__ = [
-    "EcgRegister",
-    "Rendered",
-    "content_hash",
-    "pair_fingerprint",
-    "render_block",
-]
+__all__ = ["EcgRegister", "Rendered", "render_block"]

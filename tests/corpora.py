@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ecglm.synth.corpus import MANIFEST, Corpus, ParquetFile, file_sha256, table_path, write_json
-from ecglm.synth.render import content_hash, pair_fingerprint
+from ecglm.synth.identities import content_hash, pair_fingerprint
 
 Rows = list[dict[str, Any]]
 

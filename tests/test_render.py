@@ -11,7 +11,8 @@ import xxhash
 
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import RenderError
-from ecglm.synth.render import EcgRegister, content_hash, pair_fingerprint, render_block
+from ecglm.synth.identities import content_hash, pair_fingerprint
+from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import ECGS, PAIRS, REJECTED
 from ecglm.synth.templates import Template, Vocabulary, parse_template
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from ecglm.synth.checks.pairs import Progress, pair_batches
 from ecglm.synth.checks.results import CheckResult, Problems
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256
-from ecglm.synth.render import content_hash, pair_fingerprint
+from ecglm.synth.identities import content_hash, pair_fingerprint
 
 FILE_CHECKS = {
     "file-sha256": "A file whose bytes are not those the manifest lists.",
