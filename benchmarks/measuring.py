@@ -132,9 +132,9 @@ def run_command(command: Sequence[str | Path], *, env: Mapping[str, str] | None 
     stdout, stderr = process.communicate()
     wall = time.perf_counter() - started
     watch.stop()
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
+    for pid in watch.seen:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
     after = os.times()
     if process.returncode:
         raise CommandError(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{stderr[-4000:]}")
@@ -149,10 +149,13 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True)
         self._pid, self._ended = pid, threading.Event()
         self.peak = self.peak_anonymous = 0
+        self.seen: set[int] = set()
 
     def run(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
-            sizes = [_memory(pid) for pid in _descendants(self._pid)]
+            pids = _descendants(self._pid)
+            self.seen.update(pids)
+            sizes = [_memory(pid) for pid in pids]
             self.peak = max(self.peak, sum(whole for whole, _ in sizes))
             self.peak_anonymous = max(self.peak_anonymous, sum(anonymous for _, anonymous in sizes))
 

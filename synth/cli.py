@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ecglm.synth.processes import start_early
 from ecglm.synth.terminal import print_json, print_version, progress_bar, run_app
 
 if TYPE_CHECKING:
@@ -121,6 +120,8 @@ def build_command(
 ) -> None:
     """Build a corpus of instruction pairs, from simulated ECGs, PTB-XL or any WFDB records."""
     if workers != 1 and not dry_run:
+        from ecglm.synth.processes import start_early
+
         start_early()
     from ecglm.synth.build import BuildConfig, build, plan
 

@@ -360,6 +360,31 @@ def test_what_is_killed_apart_is_told_like_any_worker() -> None:
         result()
 
 
+def _variable(tell: Progress) -> str | None:
+    return os.environ.get("ECGLM_CACHE")
+
+
+def test_what_runs_apart_has_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("/first", "/second"):
+        monkeypatch.setenv("ECGLM_CACHE", value)
+        with apart(2, lambda *step: None, _variable) as result:
+            assert result() == value
+
+
+def test_ctrl_c_does_not_reach_what_workers_are_forked_from() -> None:
+    script = """
+import os
+from pathlib import Path
+from ecglm.synth.processes import start_early
+
+start_early()
+server = max(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))  # started last
+print(next(line for line in Path(f"/proc/{server}/status").read_text().splitlines() if "SigBlk" in line))
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(told.removeprefix("SigBlk:"), 16) & 1 << signal.SIGINT - 1
+
+
 def test_what_runs_apart_need_not_be_waited_for() -> None:
     with apart(2, lambda *step: None, _counted_for_long):
         pass

@@ -191,7 +191,13 @@ def _write_in_order_of(path: Path, ecgs: pa.Table, frame: pl.LazyFrame) -> None:
     table = table.set_column(table.column_names.index("ecg_id"), "ecg_id", table["ecg_id"].cast(pa.string()))
     places = pc.index_in(ecgs["ecg_id"].combine_chunks(), value_set=table["ecg_id"].combine_chunks()).drop_null()
     starts = range(0, len(places), _COPIED_ROWS)
-    write_parts(path, table.schema, (table.take(places[start : start + _COPIED_ROWS]) for start in starts))
+    write_parts(path, table.schema, (_taken(table, places[start : start + _COPIED_ROWS]) for start in starts))
+
+
+def _taken(table: pa.Table, places: pa.Array) -> pa.Table:
+    """Rows of a table; it joins no more than the chunks that they are in, which are few where they lie together."""
+    bounds = pc.min_max(places).as_py()
+    return table[bounds["min"] : bounds["max"] + 1].take(pc.subtract(places, bounds["min"]))
 
 
 def _ecgqa_lists(config: BuildConfig, ecgs: pa.Table) -> tuple[pa.Table, Mapping[str, str]]:

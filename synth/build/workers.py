@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.errors import CorpusError
 from ecglm.synth.processes import ctrl_c_later, worker_context
@@ -38,19 +40,25 @@ def nothing_open() -> None:
 def _start_process(environment: dict[str, str], start: Callable[[Any], None], argument: Any) -> None:
     os.environ.clear()  # the process it is forked from has that of an earlier time
     os.environ.update(environment)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     start(argument)
 
 
 def _start_worker(close: Callable[[], None]) -> None:
+    pa.set_memory_pool(pa.system_memory_pool())  # gives large blocks back at once; Arrow's own keeps a hundred MB
     atexit.register(close)
+    _leave_with_parent()
+
+
+def _leave_with_parent() -> None:
     parent = multiprocessing.parent_process()
 
-    def leave_with_parent() -> None:
+    def leave() -> None:
         if parent is not None:
             parent.join()
             os._exit(1)
 
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    threading.Thread(target=leave, daemon=True).start()
 
 
 _TOLD: list[Connection] = []
@@ -58,7 +66,7 @@ _TOLD: list[Connection] = []
 
 
 def _start_apart(told: Connection) -> None:
-    _start_worker(nothing_open)
+    _leave_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it may have processes and unfinished files of its own
     _TOLD.append(told)
 
