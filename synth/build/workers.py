@@ -40,7 +40,7 @@ def nothing_open() -> None:
 def _start_process(environment: dict[str, str], start: Callable[[Any], None], argument: Any) -> None:
     os.environ.clear()  # the process it is forked from has that of an earlier time
     os.environ.update(environment)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a program may have started that process itself
     start(argument)
 
 
