@@ -23,7 +23,7 @@ CARD = "README.md"
 TABLES = ("ecgs", "labels", "measurements", "findings", "pairs", "rejected", "templates", "guidelines", "gate")
 """The views `synth query` offers in every corpus; all but pairs are one Parquet file each."""
 
-ROW_GROUP_ROWS = 32_768
+ROW_GROUP_ROWS = 16_384
 ROWS_PER_FILE = 524_288
 _MANIFEST_KEYS = ("attribution", "config", "content_fingerprint", "counts", "rejected_reasons", "skipped", "templates")
 _HASHES = ("pair_id", "content_hash")

@@ -130,10 +130,9 @@ class Criterion(Strict):
             rule = f"coalesce(({rule}), false)"
         return f"CASE WHEN {self.population.sql()} THEN ({rule}) END"
 
-    def sql_to_check(self) -> str:
-        """A SELECT that fails to bind where an expression of the criterion does."""
-        values = ", ".join(limit.value_sql() for limit in self.limits.values())
-        return f"SELECT ({self.holds_sql()})::BOOLEAN{', ' if values else ''}{values} FROM measured_ecgs"
+    def expressions(self) -> list[str]:
+        """Every expression over a row of ecgs and measurements that deciding the rule evaluates."""
+        return [f"({self.holds_sql()})::BOOLEAN", *(limit.value_sql() for limit in self.limits.values())]
 
     @cached_property
     def measurements(self) -> frozenset[str]:

@@ -377,17 +377,25 @@ def _shared_names(guidelines: GuidelineSet) -> list[tuple[str, str]]:
 
 
 def _sql_checks(guidelines: GuidelineSet, places: Mapping[str, str]) -> list[Violation]:
-    violations = []
+    """What cannot be planned; all together first, which takes a quarter of the time of one after the other."""
+    expressions: list[tuple[str, str, list[str]]] = []
+    for code, guideline in guidelines.by_code.items():
+        expressions += [(places[code], f"criterion {rule.id}", rule.expressions()) for rule in guideline.rules]
+        if guideline.absence_unsure_when:
+            doubt = f"({guideline.absence_unsure_when})::BOOLEAN"
+            expressions.append((places[code], "absence_unsure_when", [doubt]))
     with LockedConnection({}) as connection:
         with connection.lent({"no_ecgs": empty_measured_ecgs()}):
             connection.create("measured_ecgs", "FROM no_ecgs")
-        for code, guideline in guidelines.by_code.items():
-            texts = {f"criterion {rule.id}": rule.sql_to_check() for rule in guideline.rules}
-            if guideline.absence_unsure_when:
-                texts["absence_unsure_when"] = f"SELECT ({guideline.absence_unsure_when})::BOOLEAN FROM measured_ecgs"
-            for place, sql in texts.items():
-                try:
-                    connection.columns(sql)
-                except QueryError as error:
-                    violations.append(Violation(places[code], f"{place}: {error}"))
-    return violations
+
+        def problem(sql: Iterable[str]) -> str | None:
+            try:
+                connection.columns(f"SELECT {', '.join(dict.fromkeys(sql))} FROM measured_ecgs")
+            except QueryError as error:
+                return str(error)
+            return None
+
+        if problem(["1", *(sql for _, _, parts in expressions for sql in parts)]) is None:
+            return []
+        alone = [(where, place, problem(parts)) for where, place, parts in expressions]
+    return [Violation(where, f"{place}: {message}") for where, place, message in alone if message]

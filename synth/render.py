@@ -23,7 +23,7 @@ KNOWLEDGE_SPLIT = "train"
 """Split of a pair about no ECG: it holds no record, and a test of knowledge must not have been trained on."""
 
 _BATCH_ROWS = 8192
-_PART_ROWS = 131_072
+_PART_ROWS = 32_768
 """Rows selected that are looked at together."""
 _LIST_TYPES = {
     "answers": pa.list_(pa.string()),

@@ -147,21 +147,24 @@ def loop_variables(loop: nodes.For) -> set[str]:
 
 
 def wording_problems(alternative: str) -> list[str]:
+    """What one wording may not say, or not so; see also `compile_problem`."""
     if not alternative:
         return ["is empty"]
     try:
-        tree = parse(alternative)
+        return list(_unsafe(parse(alternative)))
     except jinja2.TemplateSyntaxError as error:
         return [f"syntax error: {error.message}"]
     except RecursionError:
         return ["is nested too deeply"]
-    problems = list(_unsafe(tree))
-    if not problems:
-        try:
-            environment().from_string(tree)
-        except (jinja2.TemplateError, SyntaxError, RecursionError) as error:
-            problems.append(f"cannot be compiled: {error}")
-    return problems
+
+
+def compile_problem(tree: nodes.Template) -> str | None:
+    """Why a tree cannot be compiled, in which nothing else is wrong."""
+    try:
+        environment(refuse_null=True).from_string(tree)  # which nests once deeper
+    except (jinja2.TemplateError, SyntaxError, RecursionError) as error:
+        return f"cannot be compiled: {error}"
+    return None
 
 
 def _unsafe(node: nodes.Node, loop_names: frozenset[str] = frozenset(), depth: int = 0) -> Iterator[str]:

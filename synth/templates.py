@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ecglm.synth.errors import DefinitionError, RenderError
 from ecglm.synth.guidelines import Violation
-from ecglm.synth.sandbox import environment, free_names, parse, wording_problems
+from ecglm.synth.sandbox import compile_problem, environment, free_names, parse, wording_problems
 from ecglm.synth.schema import ECGQA_QUESTION_TYPES, FAMILIES
 from ecglm.synth.yaml_files import parse_yaml
 
@@ -133,6 +133,11 @@ class Template:
                 used |= free_names(parse(alternative))
         return tuple(sorted(used))
 
+    @property
+    def loop(self) -> nodes.For:
+        """The tree that renders every row."""
+        return _loop_over_rows(self.variables, [[parse(text) for text in turn.alternatives] for turn in self.turns])
+
     def variants(self, choices: npt.NDArray[np.uint64]) -> list[npt.NDArray[np.int64]]:
         """For each turn, the wording that each 64-bit choice picks."""
         return [
@@ -171,9 +176,8 @@ class CompiledTemplate:
     def __init__(self, template: Template) -> None:
         self.template = template
         self._templates: dict[tuple[bool, bool], jinja2.Template] = {}
-        trees = [[parse(text) for text in turn.alternatives] for turn in template.turns]
-        self._loop = _loop_over_rows(template.variables, trees)
-        wordings = [tree for turn in trees for tree in turn]
+        self._loop = template.loop
+        wordings = [parse(text) for turn in template.turns for text in turn.alternatives]
         self._uses = Counter(
             name.name for tree in wordings for name in tree.find_all(nodes.Name) if name.ctx == "load"
         )  # a list that is gone through is not printed
@@ -231,10 +235,7 @@ class CompiledTemplate:
     def _compiled(self, is_small: bool, refuse_null: bool) -> jinja2.Template:
         key = (is_small, refuse_null)
         if key not in self._templates:
-            # Inside a set block Jinja appends to one list instead of yielding piece by piece: half the time.
-            text = nodes.AssignBlock(nodes.Name("_text", "store"), None, [self._loop])
-            shown = nodes.Output([nodes.Name("_text", "load")])
-            tree = nodes.Template([text, shown] if is_small else [self._loop], lineno=1)
+            tree = _at_once(self._loop) if is_small else nodes.Template([self._loop], lineno=1)
             self._templates[key] = environment(refuse_null=refuse_null).from_string(tree)
         return self._templates[key]
 
@@ -313,6 +314,12 @@ def _loop_over_rows(variables: Sequence[str], turns: Sequence[Sequence[nodes.Tem
     return nodes.For(names, nodes.Name("_rows", "load"), body, [], None, False)
 
 
+def _at_once(loop: nodes.For) -> nodes.Template:
+    """A loop in a set block, in which Jinja appends to one list instead of yielding piece by piece: half the time."""
+    text = nodes.AssignBlock(nodes.Name("_text", "store"), None, [loop])
+    return nodes.Template([text, nodes.Output([nodes.Name("_text", "load")])], lineno=1)
+
+
 def _bounded(chunks: Iterable[str], limit: int, template_id: str) -> Iterator[str]:
     total = 0
     for chunk in chunks:
@@ -352,8 +359,8 @@ def parse_template(
         violations.append(Violation(where, f"answers: no vocabulary {header.answers!r}; known are {known}"))
     first_line = match[1].count("\n") + 3
     turns, problems = _parse_turns(match[2], first_line)
-    violations += [Violation(where, problem) for problem in problems]
     template = Template(header, turns, text, vocabulary)
+    violations += [Violation(where, problem) for problem in problems or _uncompilable(template)]
     return (template if not violations else None), violations
 
 
@@ -393,6 +400,26 @@ def _parse_turns(body: str, first_line: int) -> tuple[tuple[Turn, ...], list[str
         for alternative, line_ in zip(alternatives, lines, strict=True):
             problems += [f"wording at line {line_}: {problem}" for problem in wording_problems(alternative)]
     return tuple(parsed), problems
+
+
+def _uncompilable(template: Template) -> list[str]:
+    """Why a template cannot be compiled as it is rendered, wording by wording only where it cannot."""
+
+    def problem(turns: Sequence[Turn]) -> str | None:
+        part = replace(template, turns=tuple(turns))
+        try:
+            return compile_problem(_at_once(part.loop))
+        except RecursionError:
+            return "is nested too deeply"
+
+    if (together := problem(template.turns)) is None:
+        return []
+    alone = [
+        (line, problem([Turn(turn.role, (text, text), (line, line))]))  # nested as deeply as among others
+        for turn in template.turns
+        for line, text in zip(turn.lines, turn.alternatives, strict=True)
+    ]
+    return [f"wording at line {line}: {said}" for line, said in alone if said] or [together]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -118,6 +119,31 @@ def test_wordings_know_their_line_in_the_file() -> None:
 )
 def test_what_could_do_harm_is_refused_when_it_is_read(text: str) -> None:
     assert problems_of(text)
+
+
+@pytest.mark.parametrize("depth", [20, 96, 97, 98, 99, 190, 198, 199, 200, 300, 480, 600, 2000])
+@pytest.mark.parametrize(
+    ("opening", "middle", "closing", "end"),
+    [
+        ("{{ phrase", "|upper", "", " }}"),
+        ("{{ phrase", " or (phrase", ")", " }}"),
+        ("{% if phrase", " and phrase", "", " %}x{% endif %}"),
+        ("x", "{% if phrase %}x", "{% endif %}", ""),
+    ],
+)
+def test_what_is_nested_too_deeply_is_told_when_it_is_read(
+    opening: str, middle: str, closing: str, end: str, depth: int
+) -> None:
+    text = opening + middle * depth + closing * depth + end
+    body = f"## user\n- Question?\n- Another?\n## assistant\n- Short.\n- {text}\n"
+    template, violations = parse_template(HEADER + body, "an-example.jinja", {})
+    if template is None:
+        (violation,) = violations
+        assert re.search(r"line 16: .*(nested too deeply|too many|recursion)", violation.message)
+        return
+    for phrases in (["an LVH"], ["an LVH", "an LVH", None]):  # compiled in another way where there is a NULL
+        with contextlib.suppress(RenderError):
+            rendered(template, {"phrase": phrases}, [[0] * len(phrases), [1] * len(phrases)])
 
 
 def test_an_undefined_name_and_a_null_are_never_printed() -> None:

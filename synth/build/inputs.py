@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -155,14 +156,17 @@ def write_source(
     )
     if MEASURED not in providers:
         return files
-    signals = f"{MEASURED_VERSION} {signal_stamp(source)}"
-    stamp = f"{signals} {ids_digest(ecgs)}"
     before: tuple[pa.Table, TakenOver] | None
-    if extras.measured is not None:
-        unchanged = extras.measured.log().get("signals_stamp") == f"{signals} {ids_digest(every_ecg)}"
-        before = _measured_in_table(source, ecgs, extras.measured, unchanged, tell)
-    else:
-        before = _measured_by_build(stamp, previous)
+    with ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(extras.measured.values) if extras.measured is not None else None
+        signals = f"{MEASURED_VERSION} {signal_stamp(source)}"
+        stamp = f"{signals} {ids_digest(ecgs)}"
+        if extras.measured is not None and reading is not None:
+            unchanged = extras.measured.log().get("signals_stamp") == f"{signals} {ids_digest(every_ecg)}"
+            taken_over = _measured_in_table(source, ecgs, extras.measured, unchanged, tell)
+            before = _rows_about(ecgs, reading.result()), taken_over
+        else:
+            before = _measured_by_build(stamp, previous)
     if before is None:
         return dataclasses.replace(files, signal_stamp=stamp)
     values, taken_over = before
@@ -216,14 +220,16 @@ def n_excluded(config: BuildConfig, source: Source) -> int:
 
 def _measured_in_table(
     source: Source, ecgs: pa.Table, measured: MeasuredTable, unchanged: bool, tell: Progress
-) -> tuple[pa.Table, TakenOver]:
-    """ecg_id and `MEASURED_COLUMNS`, and what else is taken over."""
-    ids = ecgs["ecg_id"].combine_chunks()
+) -> TakenOver:
+    """What is taken over beside the values of these ECGs, whose waveforms are found to be those that were measured."""
     compared = stepper(tell, "comparing waveforms", ecgs.num_rows)
     checksums = measured.checksums_of(source.name, ecgs, None if unchanged else waveform_files(source), compared)
-    values = measured.values()
-    values = values.filter(pc.is_in(values["ecg_id"], value_set=ids))
-    return values, TakenOver(measured.rejected(ids), blocks_digest(checksums))
+    return TakenOver(measured.rejected(ecgs["ecg_id"].combine_chunks()), blocks_digest(checksums))
+
+
+def _rows_about(ecgs: pa.Table, values: pa.Table) -> pa.Table:
+    ours = pc.is_in(values["ecg_id"], value_set=ecgs["ecg_id"].combine_chunks())
+    return values if pc.all(ours).as_py() else values.filter(ours)
 
 
 def _measured_by_build(stamp: str, previous: Corpus | None) -> tuple[pa.Table, TakenOver] | None:

@@ -77,6 +77,7 @@ def render_all(
             reused += 1
         else:
             jobs.append(RenderJob(work, source, template, n_blocks, key))
+    jobs.sort(key=lambda job: -len(job.template.header.sql))  # what takes long first, so that workers end together
     total, first = len(templates), len(templates) - len(jobs)
     tasks = [*beside, *((render_template, job) for job in jobs)]
     results = run(_call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))

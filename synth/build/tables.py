@@ -119,7 +119,8 @@ def _rejected_parts(
         if done[template_id].get("reused") and previous is not None:
             yield previous.table("rejected").to_table(filter=pc.field("template_id") == template_id)
         else:
-            yield pq.read_table(work / "rejected" / f"{template_id}.parquet")
+            with pq.ParquetFile(work / "rejected" / f"{template_id}.parquet") as file:
+                yield file.read()
 
 
 def remove_unfinished(stage: Path, done: dict[str, dict[str, Any]]) -> None:
