@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from ecglm.synth.templates import ENGINE_VERSION, SPECIAL_COLUMNS, Template
 
 _GROUP_BLOCKS = 6
 """Blocks a template sees at once: more make fewer queries, fewer take less memory."""
+_VIEWS_OPEN = 36
+"""Views of some blocks that stay open: all of four groups. The hundreds of columns of each take memory themselves."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r'"([^"]+)"')
@@ -138,8 +140,8 @@ class _Views:
 
     def __init__(self, work: Path) -> None:
         self._work = work
-        self._views: dict[tuple[range, str], pa.Table] = {}
-        self._mapped: dict[range, list[mmap.mmap]] = {}
+        self._mapped: dict[tuple[int, str], mmap.mmap] = {}
+        self._view = lru_cache(_VIEWS_OPEN)(self._opened)
         knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
         empty = {name: read_arrow(block_folder(work, 0) / f"{name}.arrow")[:0] for name in ECG_VIEWS}
         self._connection = LockedConnection({**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS], memory_limit="512MB")
@@ -157,22 +159,21 @@ class _Views:
                 self._connection.register(name, view.select(kept))
         return self._connection
 
-    def _view(self, blocks: range, name: str) -> pa.Table:
-        if (blocks, name) not in self._views:
-            parts = (self._read(blocks, block_folder(self._work, number) / f"{name}.arrow") for number in blocks)
-            self._views[blocks, name] = pa.concat_tables(parts)
-        return self._views[blocks, name]
+    def _opened(self, blocks: range, name: str) -> pa.Table:
+        files = (pa.BufferReader(self._map(block, name)) for block in blocks)
+        return pa.concat_tables(pa.ipc.open_file(file).read_all() for file in files)
 
-    def _read(self, blocks: range, path: Path) -> pa.Table:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._mapped.setdefault(blocks, []).append(mapped)
-        return pa.ipc.open_file(pa.BufferReader(mapped)).read_all()
+    def _map(self, block: int, name: str) -> mmap.mmap:
+        if (block, name) not in self._mapped:
+            with (block_folder(self._work, block) / f"{name}.arrow").open("rb") as file:
+                self._mapped[block, name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._mapped[block, name]
 
     def leave(self, blocks: range) -> None:
         """Gives back the memory of what was read; it comes from the files again when it is read again."""
-        for mapped in self._mapped.get(blocks, ()):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        for (block, _), mapped in self._mapped.items():
+            if block in blocks:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @cache
