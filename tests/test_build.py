@@ -63,6 +63,7 @@ def test_a_corpus_does_not_depend_on_how_its_ecgs_are_cut_into_blocks(
     ranges = blocks.block_ranges
     monkeypatch.setattr("ecglm.synth.build.block_ranges", lambda n: ranges(n, 7))
     monkeypatch.setattr(rendering, "_GROUP_BLOCKS", 2)
+    monkeypatch.setattr(rendering, "_VIEWS_OPEN", 1)
     monkeypatch.setattr(blocks, "_COMPARED_AT_ONCE", 2)
     cut = build(config(tmp_path / "cut", families=families))
     assert cut.content_fingerprint == whole.content_fingerprint
