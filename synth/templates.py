@@ -405,17 +405,17 @@ def _parse_turns(body: str, first_line: int) -> tuple[tuple[Turn, ...], list[str
 def _uncompilable(template: Template) -> list[str]:
     """Why a template cannot be compiled as it is rendered, wording by wording only where it cannot."""
 
-    def problem(turns: Sequence[Turn]) -> str | None:
-        part = replace(template, turns=tuple(turns))
+    def problem(part: Template) -> str | None:
         try:
             return compile_problem(_at_once(part.loop))
         except RecursionError:
             return "is nested too deeply"
 
-    if (together := problem(template.turns)) is None:
+    if (together := problem(template)) is None:
         return []
     alone = [
-        (line, problem([Turn(turn.role, (text, text), (line, line))]))  # nested as deeply as among others
+        # nested as deeply as among other wordings
+        (line, problem(replace(template, turns=(Turn(turn.role, (text, text), (line, line)),))))
         for turn in template.turns
         for line, text in zip(turn.lines, turn.alternatives, strict=True)
     ]
