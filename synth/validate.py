@@ -22,6 +22,7 @@ from ecglm.synth.templates import Template, read_templates
 _UNSTABLE = re.compile(
     r"\b(random|uuid|gen_random_uuid|now|today|current_date|current_timestamp|hash|tablesample)\b", re.I
 )
+_BRACKETS = re.compile(r"\bround\s*\(|[(\[{]|[)\]}]|,", re.I)
 _LISTS_OF_TEXT = ("ecg_ids", "answers", "options", "codes", "guideline_ids")
 
 
@@ -76,12 +77,31 @@ def _names_of_needs(columns: tuple[str, ...], views: tuple[str, ...]) -> frozens
     return frozenset((*columns, *views))
 
 
+def _rounds_to_digits(sql: str) -> bool:
+    """Whether a call of round has a second argument."""
+    within: list[str] = []
+    for bracket in _BRACKETS.findall(sql):
+        if bracket == ",":
+            if within and within[-1].lower().startswith("round"):
+                return True
+        elif bracket in ")]}":
+            within[-1:] = []
+        else:
+            within.append(bracket)
+    return False
+
+
 def sql_problems(template: Template, connection: LockedConnection) -> list[str]:
     """What is wrong between a template's SQL, its front matter and its body."""
     header = template.header
     unstable = _UNSTABLE.search(header.sql)
     if unstable:
         return [f"sql: {unstable[0]} may differ from run to run; use stable_hash"]
+    if _rounds_to_digits(header.sql):
+        return [
+            "sql: round(x, n) may differ from one version of DuckDB to the next where x lies in the middle;"
+            " use floor(x * 100 + 0.5) / 100"
+        ]
     try:
         columns = connection.columns(header.sql)
     except QueryError as error:

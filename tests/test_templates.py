@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecglm.synth.database import LockedConnection
 from ecglm.synth.errors import DefinitionError, RenderError
 from ecglm.synth.facts import ACROSS_BLOCKS, ECG_VIEWS
+from ecglm.synth.gate import DOUBTS
+from ecglm.synth.guidelines import load_guidelines
 from ecglm.synth.sandbox import number, sentence
 from ecglm.synth.templates import MAX_TEXT, TURN_END, Template, load_templates, parse_template
+from ecglm.synth.validate import empty_views, sql_problems
 
 HEADER = """---
 id: an-example
@@ -237,6 +241,27 @@ def test_number_never_prints_minus_zero(value: float, digits: int) -> None:
     text = number(value, digits)
     assert float(text) == pytest.approx(value, abs=10.0**-digits)
     assert not (text.startswith("-") and float(text) == 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("round(0.15 * abs(label_index), 2)", "version of DuckDB"),
+        ("ROUND (least(1, (2 + abs(3))) , label_index)", "version of DuckDB"),
+        ("random()", "run to run"),
+        ("hash(code)", "run to run"),
+        ("round(label_index)", None),
+        ("round(least(1, 2)) + greatest(3, 4)", None),
+        ("floor(15 * label_index + 0.5) / 100", None),
+    ],
+)
+def test_sql_whose_answer_may_change_is_named(value: str, message: str | None) -> None:
+    sql = f"SELECT ecg_id, code, phrase, {value} AS shown FROM labels"
+    header = re.sub(r"sql: .*", f"sql: {sql}", HEADER)
+    template = template_of("- How much {{ phrase }}?", "- {{ shown }}", header=header)
+    with LockedConnection(empty_views(load_guidelines(check_sql=False)), setup=[DOUBTS]) as connection:
+        problems = sql_problems(template, connection)
+    assert [message in problem for problem in problems] == ([True] if message else [])
 
 
 def test_two_ecgs_are_compared_by_a_view_that_spans_blocks() -> None:
