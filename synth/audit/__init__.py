@@ -16,11 +16,13 @@ from ecglm.synth.audit.judged import Judged, Rulebook, judge
 from ecglm.synth.audit.page import write_page
 from ecglm.synth.audit.rates import criteria_table, patient_bootstrap
 from ecglm.synth.audit.standing import Labels, Standing, read_standing
-from ecglm.synth.build.blocks import MEASURED, read_arrow
+from ecglm.synth.build.arrow_files import read_arrow
+from ecglm.synth.build.blocks import MEASURED
 from ecglm.synth.build.config import MeasuredConfig
-from ecglm.synth.build.inputs import SourceFiles, open_source, source_root, versions, write_source
+from ecglm.synth.build.inputs import open_source, source_root, versions, write_source
 from ecglm.synth.build.measuring import MeasureConfig, measure
 from ecglm.synth.build.progress import Progress
+from ecglm.synth.build.source_files import SourceFiles
 from ecglm.synth.build.staging import Kind, finish_swap, locked, prepare_work, swap, told_plainly, work_folder
 from ecglm.synth.corpus import file_sha256, write_json, write_table
 from ecglm.synth.errors import SourceError

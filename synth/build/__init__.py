@@ -7,35 +7,40 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from ecglm.synth.build.arrow_files import write_arrow
 from ecglm.synth.build.blocks import (
     BlockJob,
     Blocks,
     across_tasks,
-    block_done,
+    block_is_whole,
     block_ranges,
     close_derivation,
     joined_across,
     prepare_block,
     write_across_blocks,
-    write_arrow,
 )
 from ecglm.synth.build.config import BuildConfig, read_config
 from ecglm.synth.build.inputs import (
-    input_stamp,
+    InputStamps,
+    cached_stamp,
+    input_stamps,
     is_up_to_date,
     n_excluded,
     none_usable,
     open_source,
     previous_corpus,
 )
+from ecglm.synth.build.kept import Prepared, blocks_held, found_prepared, is_prepared, keep_prepared
 from ecglm.synth.build.progress import Progress, stepper
 from ecglm.synth.build.reading import read_source
 from ecglm.synth.build.rendering import close_views, render_all
+from ecglm.synth.build.source_files import SourceFiles
 from ecglm.synth.build.staging import finish_swap, holds_work, locked, prepare_work, swap, told_plainly, work_folder
 from ecglm.synth.build.tables import (
     keep_simulated,
@@ -54,6 +59,8 @@ from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.schema import REJECTED
 from ecglm.synth.templates import TemplateSet, load_templates
+
+Definitions = tuple[GuidelineSet, TemplateSet]
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,7 @@ def plan(config: BuildConfig) -> Plan:
     """What `build` would do; nothing is written."""
     guidelines, templates = load_guidelines(config.guidelines), load_templates(config.templates)
     chosen = tuple(t.id for t in templates if t.header.family in config.families)
-    stamp = input_stamp(config)
-    up_to_date = is_up_to_date(config.out, stamp)
+    up_to_date = is_up_to_date(config.out, input_stamps(config))
     if config.folder is None:
         ecgs = min(config.simulated, config.limit or config.simulated)
         return Plan("simulated", ecgs, 0, chosen, len(guidelines.by_code), up_to_date)
@@ -118,11 +124,11 @@ def build(config: BuildConfig, progress: Progress | None = None) -> BuildResult:
     work = work_folder(out)
     with told_plainly(work, out), locked(work, out):
         finish_swap(work, out)
-        stamp = input_stamp(config)
-        if config.resume != "never" and is_up_to_date(out, stamp):
+        stamps = input_stamps(config)
+        if config.resume != "never" and is_up_to_date(out, stamps):
             finished = Corpus.open(out)
             return _result(finished, 0, len(finished.manifest["templates"]), time.perf_counter() - started)
-        result = _build_locked(config, work, out, stamp, tell, started)
+        result = _build_locked(config, work, out, stamps, tell, started)
         shutil.rmtree(work, ignore_errors=True)
         return result
 
@@ -131,66 +137,57 @@ def _build_locked(
     config: BuildConfig,
     work: Path,
     out: Path,
-    stamp: str | None,
+    stamps: InputStamps | None,
     tell: Progress,
     started: float,
 ) -> BuildResult:
-    timings: dict[str, float] = {}
+    timings = dict.fromkeys(("source", "measure and join"), 0.0)
     previous = previous_corpus(out) if config.resume != "never" else None
     # a mistake in them must not cost what an earlier build finished
     definitions = _definitions(config) if holds_work(work) else None
-    prepare_work(work, stamp, config.out, config.resume)
-    with (
-        apart(config.workers, tell, read_source, config, work, previous) as source_read,
-        workers(config.workers, close_derivation) as run,
-    ):
-        with _timed(timings, "source"):
-            guidelines, templates = definitions or _definitions(config)
-            source, waveforms = source_read()
-        job = BlockJob(
-            work=work,
-            source=source.name,
-            waveforms=waveforms,
-            guidelines=config.guidelines,
-            providers=source.providers,
-            taken_over=source.taken_over is not None,
-            ecgqa="ecgqa" in config.families,
-        )
-        ranges = block_ranges(source.n_ecgs)
-        selected = [template for template in templates if template.header.family in config.families]
-        with _timed(timings, "measure and join"):
-            tasks = [(job, *each) for each in ranges if block_done(work, each[0]) is None]
-            run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))
-    blocks = Blocks(work, len(ranges))
-    if not sum(note["n_ecgs"] for note in blocks.notes):
-        raise none_usable(
-            config.folder or work / "simulated", pa.concat_tables([REJECTED.empty_table(), *blocks.parts("rejected")])
-        )
+    prepare_work(work, stamps.everything if stamps else None, config.out, config.resume)
     stage = work / "stage"
-    stage.mkdir(exist_ok=True)
-    with workers(config.workers, close_views) as run:  # new ones, without what measuring left in their memory
-        with _timed(timings, "measure and join"):
-            across, across_rows = joined_across(run(write_across_blocks, across_tasks(blocks), lambda done: None))
-            knowledge = {
-                name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
-                for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
-            }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(blocks_held(work, cached_stamp(config, stamps), anew=config.resume == "never"))
+        prepared: Prepared | None = None
+        if is_prepared(work):
+            run = stack.enter_context(workers(config.workers, close_views))
+            with _timed(timings, "source"), ThreadPoolExecutor(1) as beside:
+                finding = beside.submit(found_prepared, work)
+                guidelines, templates = definitions or _definitions(config)
+                prepared = finding.result()
+        prepared_before = prepared is not None
+        if prepared is None:
+            source, (guidelines, templates) = _derive(config, work, previous, definitions, tell, timings)
+            run = stack.enter_context(workers(config.workers, close_views))  # without what deriving left in memory
+            with _timed(timings, "measure and join"):
+                blocks = Blocks(work, source.n_ecgs)
+                written = run(write_across_blocks, across_tasks(blocks), lambda done: None)
+                prepared = Prepared(source, joined_across(written))
+                keep_prepared(work, prepared)
+        source, across, blocks = prepared.source, prepared.across, Blocks(work, prepared.source.n_ecgs)
+        stage.mkdir(exist_ok=True)
+        with _timed(timings, "tables"):
             ecgs = pa.concat_tables(blocks.parts("ecgs"))
             register = write_arrow(
                 work / "register.arrow", ecgs.select(["ecg_id", "patient_id", "strat_fold", "split"])
             )
-        with _timed(timings, "tables"):
+            knowledge = {
+                name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
+                for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
+            }
             write_tables(stage, blocks, source, guidelines)
             pa.default_memory_pool().release_unused()
         digests = {
             **blocks.digests(),
             **knowledge,
-            **across,
+            **{name: view.digest for name, view in across.items()},
             "register": register,
         }
-        rows = {**blocks.rows(), **across_rows}
+        rows = {**blocks.rows(), **{name: view.n_rows for name, view in across.items()}}
         available = {name for name, n_rows in rows.items() if n_rows}
         available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
+        selected = [template for template in templates if template.header.family in config.families]
         skipped = {
             t.id: f"needs {', '.join(sorted(set(t.header.needs) - available))}"
             for t in selected
@@ -204,38 +201,77 @@ def _build_locked(
                 previous,
                 source.name,
                 [t for t in selected if t.id not in skipped],
+                len(blocks.numbers),
                 digests,
                 tell,
                 beside=[(write_measurements, stage, blocks, source.providers), (write_findings, stage, blocks)],
             )
-    with _timed(timings, "finish"):
-        remove_unfinished(stage, done)
-        write_template_tables(stage, work, templates, skipped, done, blocks, previous, source.taken_over)
-        keep_simulated(config, work, stage)
-        manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped)
-        write_card(stage, manifest)
-        card = stage / CARD
-        manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": file_sha256(card)}
-        seconds = time.perf_counter() - started
-        write_json(
-            stage / BUILD_LOG,
-            {
-                "input_stamp": stamp,
-                "signals_stamp": source.signal_stamp,
-                "workers": config.workers,
-                "seconds": round(seconds, 3),
-                "stages": {name: round(value, 3) for name, value in timings.items()},
-                "templates_rendered": len(done) - reused,
-                "templates_reused": reused,
-                "platform": platform.platform(),
-            },
-        )
-        write_json(stage / MANIFEST, manifest)
-        swap(work, out)
+        with _timed(timings, "finish"):
+            remove_unfinished(stage, done)
+            write_template_tables(stage, work, templates, skipped, done, blocks, previous, source.taken_over)
+            keep_simulated(config, work, stage)
+            manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped)
+            write_card(stage, manifest)
+            card = stage / CARD
+            manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": file_sha256(card)}
+            seconds = time.perf_counter() - started
+            write_json(
+                stage / BUILD_LOG,
+                {
+                    "input_stamp": stamps.everything if stamps else None,
+                    "signals_stamp": source.signal_stamp,
+                    "workers": config.workers,
+                    "prepared_before": prepared_before,
+                    "seconds": round(seconds, 3),
+                    "stages": {name: round(value, 3) for name, value in timings.items()},
+                    "templates_rendered": len(done) - reused,
+                    "templates_reused": reused,
+                    "platform": platform.platform(),
+                },
+            )
+            write_json(stage / MANIFEST, manifest)
+            swap(work, out)
     return _result(Corpus.open(out), len(done) - reused, reused, time.perf_counter() - started)
 
 
-def _definitions(config: BuildConfig) -> tuple[GuidelineSet, TemplateSet]:
+def _derive(
+    config: BuildConfig,
+    work: Path,
+    previous: Corpus | None,
+    definitions: Definitions | None,
+    tell: Progress,
+    timings: dict[str, float],
+) -> tuple[SourceFiles, Definitions]:
+    """Reads the source, and measures and joins its ECGs block by block, but for blocks that are there."""
+    with (
+        apart(config.workers, tell, read_source, config, work, previous) as source_read,
+        workers(config.workers, close_derivation) as run,
+    ):
+        with _timed(timings, "source"):
+            definitions = definitions or _definitions(config)
+            source, waveforms = source_read()
+        job = BlockJob(
+            work=work,
+            source=source.name,
+            waveforms=waveforms,
+            guidelines=config.guidelines,
+            providers=source.providers,
+            taken_over=source.taken_over is not None,
+            ecgqa="ecgqa" in config.families,
+        )
+        ranges = block_ranges(source.n_ecgs)
+        with _timed(timings, "measure and join"):
+            tasks = [(job, *each) for each in ranges if not block_is_whole(work, each[0])]
+            run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))
+    blocks = Blocks(work, source.n_ecgs)
+    if not sum(note["n_ecgs"] for note in blocks.notes):
+        raise none_usable(
+            config.folder or work / "simulated", pa.concat_tables([REJECTED.empty_table(), *blocks.parts("rejected")])
+        )
+    return source, definitions
+
+
+def _definitions(config: BuildConfig) -> Definitions:
     return load_guidelines(config.guidelines), load_templates(config.templates)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import mmap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ecglm.synth.build.arrow_files import file_digest, read_arrow, write_arrow
 from ecglm.synth.build.used import USED, used_values
 from ecglm.synth.corpus import write_json
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
@@ -41,29 +41,6 @@ MEASURED = "measured"
 """The provider that takes its values from the waveforms."""
 
 
-def write_arrow(path: Path, table: pa.Table) -> str:
-    """Writes a table uncompressed, to be memory-mapped; a hash of its bytes."""
-    return write_parts(path, table.schema, [table])
-
-
-def write_parts(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> str:
-    """Writes a table of which there is only a part at a time; as `write_arrow`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for part in parts:
-            writer.write_table(part.combine_chunks())
-    with temporary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        digest = xxhash.xxh3_128_hexdigest(content)
-    temporary.replace(path)
-    return digest
-
-
-def read_arrow(path: Path) -> pa.Table:
-    """A memory-mapped table."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
 @dataclass(frozen=True)
 class BlockJob:
     """What a worker needs to prepare blocks; all of it small."""
@@ -85,16 +62,34 @@ def block_folder(work: Path, number: int) -> Path:
     return work / "blocks" / f"{number:05d}"
 
 
-def block_ranges(n_ecgs: int, size: int = BLOCK_ECGS) -> list[tuple[int, int, int]]:
+def block_ranges(n_ecgs: int, size: int | None = None) -> list[tuple[int, int, int]]:
     """(number, first row, row behind the last) of every block, about equally large."""
-    ends = np.linspace(0, n_ecgs, -(-n_ecgs // size) + 1).round().astype(int).tolist()
+    ends = np.linspace(0, n_ecgs, -(-n_ecgs // (size or BLOCK_ECGS)) + 1).round().astype(int).tolist()
     return [(number, start, stop) for number, (start, stop) in enumerate(pairwise(ends))]
 
 
-def block_done(work: Path, number: int) -> dict[str, Any] | None:
+def block_note(work: Path, number: int) -> dict[str, Any] | None:
     """What was noted of a finished block; None if it is not finished."""
     path = block_folder(work, number) / "block.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def block_is_whole(work: Path, number: int, across: Mapping[str, str] | None = None) -> bool:
+    """Whether a block is finished and its files are as they were written.
+
+    Args:
+        work: the work folder.
+        number: of the block.
+        across: hashes of its files of `ACROSS_BLOCKS`, where they were written.
+    """
+    note = block_note(work, number)
+    if note is None:
+        return False
+    files = {**note["digests"], **(across or {})}
+    try:
+        return all(file_digest(block_folder(work, number) / f"{name}.arrow") == files[name] for name in files)
+    except OSError:
+        return False
 
 
 _UNASKED: list[pa.Table] = []
@@ -143,25 +138,27 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     used = used_values(ecgs, list(providers.items()))
     derivation = _derivation(job.guidelines)
     decided = derivation.decide(merged)
-    write_arrow(folder / "decided.arrow", decided.findings)
-    pa.default_memory_pool().release_unused()  # or Arrow keeps it while DuckDB needs as much again
     views: dict[str, pa.Table] = {}
     digests: dict[str, str] = {}
 
+    def write(name: str, table: pa.Table) -> None:
+        digests[name] = write_arrow(folder / f"{name}.arrow", table)
+
     def keep(name: str, view: pa.Table) -> pa.Table:
         """Writes a view; the same, from the file, so that the memory can be used for the next."""
-        path = folder / f"{name}.arrow"
-        digests[name] = write_arrow(path, view)
-        views[name] = read_arrow(path)
+        write(name, view)
+        views[name] = read_arrow(folder / f"{name}.arrow")
         return views[name]
 
+    write("decided", decided.findings)
+    pa.default_memory_pool().release_unused()  # or Arrow keeps it while DuckDB needs as much again
     derivation.views(merged, labels, decided, keep)
     keep("ecgqa", _ecgqa(job, views))
-    write_arrow(folder / "ecgs.arrow", ecgs)
-    write_arrow(folder / "source_labels.arrow", labels)
+    write("ecgs", ecgs)
+    write("source_labels", labels)
     for name, table in providers.items():
-        write_arrow(folder / f"provider_{name}.arrow", table.append_column(USED, used[name]))
-    write_arrow(folder / "rejected.arrow", rejected)
+        write(f"provider_{name}", table.append_column(USED, used[name]))
+    write("rejected", rejected)
     facts = views["facts"]
     note = {
         "digests": digests,
@@ -193,10 +190,11 @@ def _rows_of(table: pa.Table, ecgs: pa.Table) -> pa.Table:
 class Blocks:
     """All finished blocks of a build."""
 
-    def __init__(self, work: Path, n_blocks: int) -> None:
+    def __init__(self, work: Path, n_ecgs: int) -> None:
         self.work = work
-        self.numbers = range(n_blocks)
-        notes = [block_done(work, number) for number in self.numbers]
+        self.root = work / "blocks"
+        self.numbers = range(len(block_ranges(n_ecgs)))
+        notes = [block_note(work, number) for number in self.numbers]
         self.notes: list[dict[str, Any]] = [note for note in notes if note is not None]
 
     def parts(self, name: str) -> Iterator[pa.Table]:
@@ -214,8 +212,8 @@ class Blocks:
         return {name: sum(note["known"][name] for note in self.notes) for name in columns}
 
     def digests(self) -> dict[str, str]:
-        """A hash of each view over all blocks."""
-        names: Mapping[str, str] = self.notes[0]["digests"] if self.notes else {}
+        """A hash of each view over all blocks, of those that have rows per ECG; views of two ECGs left out."""
+        names = [name for name in ECG_VIEWS if name not in ACROSS_BLOCKS]
         return {name: _joined(note["digests"][name] for note in self.notes) for name in names}
 
     def gate(self) -> pa.Table:
@@ -229,12 +227,16 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Across:
-    """Rows written for some blocks of a view of `ACROSS_BLOCKS`."""
+    """A view of `ACROSS_BLOCKS`, as it was written."""
 
-    name: str
     digests: tuple[str, ...]
     """Of the rows of each block."""
     n_rows: int
+
+    @property
+    def digest(self) -> str:
+        """A hash of all rows."""
+        return _joined(self.digests)
 
 
 def across_tasks(blocks: Blocks) -> list[tuple[Blocks, str, range]]:
@@ -244,7 +246,7 @@ def across_tasks(blocks: Blocks) -> list[tuple[Blocks, str, range]]:
     return [*((blocks, "comparisons", group) for group in groups), (blocks, "ecgqa_compared", blocks.numbers)]
 
 
-def write_across_blocks(blocks: Blocks, name: str, group: range) -> Across:
+def write_across_blocks(blocks: Blocks, name: str, group: range) -> tuple[str, Across]:
     """Derives a view that looks at ECGs of several blocks, and leaves each block of a group its rows."""
     if name == "comparisons":
         view = derive_comparisons(_compared(list(blocks.parts("facts")), group))
@@ -257,14 +259,16 @@ def write_across_blocks(blocks: Blocks, name: str, group: range) -> Across:
         rows = _rows_of(view, read_arrow(folder / "facts.arrow"))
         digests.append(write_arrow(folder / f"{name}.arrow", rows))
         n_rows += rows.num_rows
-    return Across(name, tuple(digests), n_rows)
+    return name, Across(tuple(digests), n_rows)
 
 
-def joined_across(written: Sequence[Across]) -> tuple[dict[str, str], dict[str, int]]:
-    """A hash of each view over all blocks, and its rows."""
-    of = {name: [part for part in written if part.name == name] for name in ACROSS_BLOCKS}
-    digests = {name: _joined(digest for part in parts for digest in part.digests) for name, parts in of.items()}
-    return digests, {name: sum(part.n_rows for part in parts) for name, parts in of.items()}
+def joined_across(written: Sequence[tuple[str, Across]]) -> dict[str, Across]:
+    """Each view over all blocks, from its parts in their order."""
+    of = {name: [part for other, part in written if other == name] for name in ACROSS_BLOCKS}
+    return {
+        name: Across(tuple(digest for part in parts for digest in part.digests), sum(part.n_rows for part in parts))
+        for name, parts in of.items()
+    }
 
 
 def _compared(blocks: Sequence[pa.Table], group: range) -> pa.Table:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -17,10 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest, write_arrow, write_parts
+from ecglm.synth.build.arrow_files import write_arrow, write_parts
+from ecglm.synth.build.blocks import ECGQA_LISTS, MEASURED, blocks_digest
 from ecglm.synth.build.config import BuildConfig, MeasuredConfig, SourceConfig
 from ecglm.synth.build.extras import chosen_providers, read_extras
 from ecglm.synth.build.progress import Progress, stepper
+from ecglm.synth.build.source_files import SourceFiles, TakenOver, optional_path, source_rejected_path
 from ecglm.synth.corpus import BUILD_LOG, Corpus
 from ecglm.synth.errors import CorpusError, SourceError
 from ecglm.synth.guidelines import load_guidelines
@@ -28,6 +31,7 @@ from ecglm.synth.measure import MEASURED_COLUMNS, MEASURED_VERSION
 from ecglm.synth.measure.ecgs import WaveformFiles
 from ecglm.synth.measure.table import MeasuredTable
 from ecglm.synth.schema import ECGS, LABELS, REJECTED, SCHEMA_VERSION
+from ecglm.synth.signal_store import CACHE_VARIABLE
 from ecglm.synth.sources import Source
 from ecglm.synth.sources.ecgqa import ATTRIBUTION, read_lists, rejections
 from ecglm.synth.templates import ENGINE_VERSION
@@ -37,34 +41,6 @@ if TYPE_CHECKING:
 
 _COPIED_ROWS = 4096
 """Rows of a wide table that are copied at once."""
-
-
-@dataclass(frozen=True)
-class TakenOver:
-    """Measurements of the same waveforms, made before: by an earlier build, or by `synth measure`."""
-
-    rejected: pa.Table
-    """Rows of schema.REJECTED: waveforms that could not be used, values left out."""
-    signals: str
-    """A hash of the waveforms."""
-
-
-@dataclass(frozen=True)
-class SourceFiles:
-    """What `write_source` wrote into the work folder, and what a manifest says of it."""
-
-    name: str
-    """Of the source."""
-    n_ecgs: int
-    providers: tuple[str, ...]
-    """In order of preference."""
-    signal_stamp: str
-    taken_over: TakenOver | None
-    tables: tuple[str, ...]
-    """Of schema.OPTIONAL_TABLES; each is in optional/<name>.arrow."""
-    fingerprint: Mapping[str, str]
-    """File → SHA-256 of its bytes."""
-    attribution: tuple[Mapping[str, str], ...]
 
 
 def source_root(config: SourceConfig, work: Path, tell: Progress) -> Path:
@@ -137,13 +113,13 @@ def write_source(
     write_arrow(work / "ecgs.arrow", ecgs)
     write_arrow(work / "labels.arrow", labels)
     rejected = source.rejected.collect().to_arrow().select(REJECTED.names).cast(REJECTED)
-    write_arrow(work / "source_rejected.arrow", pa.concat_tables([rejected, extras.rejected, left_out]))
+    write_arrow(source_rejected_path(work), pa.concat_tables([rejected, extras.rejected, left_out]))
     providers = chosen_providers(config.providers, [*source.providers], [*extras.providers])
     for name, frame in {**source.providers, **extras.providers}.items():
         if name in providers:
             _write_in_order_of(work / "providers" / f"{name}.arrow", ecgs, frame)
     for name, table in extras.tables.items():
-        write_arrow(work / "optional" / f"{name}.arrow", table)
+        write_arrow(optional_path(work, name), table)
     files = SourceFiles(
         name=source.name,
         n_ecgs=ecgs.num_rows,
@@ -258,24 +234,47 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in names}
 
 
-def input_stamp(config: BuildConfig) -> str | None:
-    """A hash of everything a build depends on, found without reading waveforms; None if the source is not there."""
+@dataclass(frozen=True)
+class InputStamps:
+    """Hashes of what a build depends on, found without reading waveforms."""
+
+    everything: str
+    prepared: str
+    """Of what it makes before it renders: of all but the templates."""
+
+
+def input_stamps(config: BuildConfig) -> InputStamps | None:
+    """The stamps of a configuration; None if the source is not there."""
     source = source_stamp(config)
     if source is None:
         return None
-    parts = [
+    before_rendering = [
         source,
-        *sorted(config.families),
         f"ecgqa {_ecgqa_stamp(config)}",
         *(f"ptbxl_plus {folder_stamp(folder) if folder.is_dir() else None}" for folder in config.ptbxl_plus),
         f"providers {config.providers}",
         _definitions_stamp("ecglm.guidelines", config.guidelines),
-        _definitions_stamp("ecglm.templates", config.templates),
-        ENGINE_VERSION,
         SCHEMA_VERSION,
         MEASURED_VERSION,
         json.dumps(versions(), sort_keys=True),
     ]
+    rendering = [*sorted(config.families), _definitions_stamp("ecglm.templates", config.templates), ENGINE_VERSION]
+    asks_ecgqa = f"asks ecgqa {'ecgqa' in config.families}"
+    return InputStamps(_hash_of(*before_rendering, *rendering), _hash_of(*before_rendering, asks_ecgqa))
+
+
+def cached_stamp(config: BuildConfig, stamps: InputStamps | None) -> str | None:
+    """What blocks in the cache folder are found by; None where they are not to be kept there.
+
+    It changes with every line of this package, as versions do not tell what was changed in one that is being worked on.
+    """
+    if stamps is None or config.folder is None or not os.environ.get(CACHE_VARIABLE):
+        return None
+    code = _files_stamp(Path(str(resources.files("ecglm.synth"))), (".py",))
+    return _hash_of(stamps.prepared, os.path.realpath(config.folder), code, platform.python_version())
+
+
+def _hash_of(*parts: str) -> str:
     return xxhash.xxh3_128_hexdigest("\x1f".join(parts).encode())
 
 
@@ -305,10 +304,14 @@ def source_stamp(config: SourceConfig) -> str | None:
 
 def _definitions_stamp(package: str, folder: Path | None) -> str:
     """A hash of the files of a guideline or template folder; the built-in one if `folder` is None."""
-    root = folder if folder is not None else Path(str(resources.files(package)))
+    return _files_stamp(folder if folder is not None else Path(str(resources.files(package))), (".yaml", ".jinja"))
+
+
+def _files_stamp(root: Path, suffixes: Sequence[str]) -> str:
+    """A hash of the files of a folder that are of some kinds."""
     stamp = xxhash.xxh3_128()
     for path in sorted(root.rglob("*")):
-        if path.suffix in (".yaml", ".jinja"):
+        if path.suffix in suffixes:
             stamp.update(f"{path.relative_to(root).as_posix()}\x1f".encode() + path.read_bytes() + b"\x1e")
     return stamp.hexdigest()
 
@@ -328,8 +331,10 @@ def folder_stamp(root: Path) -> str:
     return stamp.hexdigest()
 
 
-def is_up_to_date(out: Path, stamp: str | None) -> bool:
-    return stamp is not None and previous_corpus(out) is not None and build_log(out).get("input_stamp") == stamp
+def is_up_to_date(out: Path, stamps: InputStamps | None) -> bool:
+    if stamps is None or previous_corpus(out) is None:
+        return False
+    return bool(build_log(out).get("input_stamp") == stamps.everything)
 
 
 def previous_corpus(out: Path) -> Corpus | None:

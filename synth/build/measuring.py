@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import xxhash
 from pydantic import Field
 
-from ecglm.synth.build.blocks import block_ranges, blocks_digest, read_arrow, write_arrow
+from ecglm.synth.build.arrow_files import read_arrow, write_arrow
+from ecglm.synth.build.blocks import block_ranges, blocks_digest
 from ecglm.synth.build.config import SourceConfig
 from ecglm.synth.build.inputs import ecgs_table, ids_digest, none_usable, open_source, source_stamp, versions
 from ecglm.synth.build.progress import Progress

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ecglm.synth.build.blocks import MEASURED
 from ecglm.synth.build.config import BuildConfig
-from ecglm.synth.build.inputs import SourceFiles, ecgs_table, open_source, source_root, waveform_files, write_source
+from ecglm.synth.build.inputs import ecgs_table, open_source, source_root, waveform_files, write_source
 from ecglm.synth.build.progress import Progress
+from ecglm.synth.build.source_files import SourceFiles
 from ecglm.synth.build.storing import waveforms_of
 from ecglm.synth.corpus import Corpus
 from ecglm.synth.measure.ecgs import Waveforms

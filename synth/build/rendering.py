@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
-from ecglm.synth.build.blocks import block_folder, read_arrow
+from ecglm.synth.build.arrow_files import read_arrow
+from ecglm.synth.build.blocks import block_folder
 from ecglm.synth.build.progress import Progress
 from ecglm.synth.build.workers import RunTasks
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
@@ -55,6 +56,7 @@ def render_all(
     previous: Corpus | None,
     source: str,
     templates: list[Template],
+    n_blocks: int,
     digests: dict[str, str],
     tell: Progress,
     beside: Sequence[tuple[Any, ...]],
@@ -64,7 +66,6 @@ def render_all(
     Args:
         beside: other work to share out meanwhile, each a function and its arguments.
     """
-    n_blocks = len(list((work / "blocks").iterdir()))
     done: dict[str, dict[str, Any]] = {}
     jobs: list[RenderJob] = []
     reused = 0

@@ -72,8 +72,10 @@ def told_plainly(work: Path, out: Path, kind: Kind = CORPUS) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            blocks = work / "blocks"
+            places = f"{work} or {blocks.readlink()}" if blocks.is_symlink() else work
             raise CorpusError(
-                f"{work}: no space left on the device; {out.name} is as it was. Free space and {kind.verb} again:"
+                f"{places}: no space left on the device; {out.name} is as it was. Free space and {kind.verb} again:"
                 " what is finished is kept"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EPERM):
@@ -98,7 +100,7 @@ def prepare_work(work: Path, stamp: str | None, out: Path, resume: str) -> None:
         for path in work.iterdir():
             if path.name in ("lock", "simulated"):
                 continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     write_json(mark, {"stamp": stamp})
 
 

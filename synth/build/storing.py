@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from ecglm.synth.build.blocks import read_arrow, write_arrow
+from ecglm.synth.build.arrow_files import read_arrow, write_arrow
 from ecglm.synth.build.config import SourceConfig
 from ecglm.synth.build.inputs import ecgs_table, ids_digest, none_usable, open_source, waveform_files
 from ecglm.synth.build.progress import Progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ecglm.synth.build.blocks import Blocks, read_arrow
+from ecglm.synth.build.arrow_files import file_digest, read_arrow
+from ecglm.synth.build.blocks import Blocks
 from ecglm.synth.build.config import BuildConfig
-from ecglm.synth.build.inputs import SourceFiles, TakenOver, versions
+from ecglm.synth.build.inputs import versions
+from ecglm.synth.build.source_files import SourceFiles, TakenOver, optional_path, source_rejected_path
 from ecglm.synth.build.used import USED
 from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
 from ecglm.synth.guidelines import GuidelineSet
@@ -40,21 +42,58 @@ def write_tables(stage: Path, blocks: Blocks, source: SourceFiles, guidelines: G
     write_table(stage, "guidelines", [guidelines.table()], GUIDELINES)
     write_table(stage, "gate", [blocks.gate()], GATE)
     for name in source.tables:
-        write_table(stage, name, [read_arrow(blocks.work / "optional" / f"{name}.arrow")], OPTIONAL_TABLES[name])
+        write_table(stage, name, [read_arrow(optional_path(blocks.work, name))], OPTIONAL_TABLES[name])
     (stage / "guideline_sources.yaml").write_text(guidelines.sources_text, encoding="utf-8")
 
 
 def write_findings(stage: Path, blocks: Blocks) -> None:
-    write_table(stage, "findings", blocks.parts("decided"), FINDINGS)
+    _written_once(stage, blocks, "findings", lambda: (blocks.parts("decided"), FINDINGS))
 
 
 def write_measurements(stage: Path, blocks: Blocks, providers: Sequence[str]) -> None:
+    def content() -> tuple[Iterator[pa.Table], pa.Schema]:
+        schema = _measurements_schema(blocks, providers)
+        return _measurement_parts(blocks, providers, schema), schema
+
+    _written_once(stage, blocks, "measurements", content)
+
+
+def _written_once(
+    stage: Path, blocks: Blocks, name: str, content: Callable[[], tuple[Iterator[pa.Table], pa.Schema]]
+) -> None:
+    """Writes a table, or takes over what an earlier build of the same blocks wrote.
+
+    Args:
+        stage: where it goes.
+        blocks: beside which it is kept.
+        name: of the table.
+        content: gives its parts and its schema.
+    """
+    target = table_path(stage, name)
+    target.unlink(missing_ok=True)  # it may be one that is kept
+    for kept in blocks.root.glob(f"{name}-*{target.suffix}"):
+        if kept == _kept_table(blocks, target, file_digest(kept)):
+            _link(kept, target)
+            return
+        kept.unlink(missing_ok=True)
+    write_table(stage, name, *content())
+    kept = _kept_table(blocks, target, file_digest(target))
+    temporary = kept.with_name(f"{kept.name}.{os.getpid()}")  # other builds may look at these blocks
+    _link(target, temporary)
+    temporary.replace(kept)
+
+
+def _kept_table(blocks: Blocks, target: Path, digest: str) -> Path:
+    """Where a table of a corpus is kept, under the hash of its bytes."""
+    return blocks.root / f"{target.stem}-{digest}{target.suffix}"
+
+
+def _measurements_schema(blocks: Blocks, providers: Sequence[str]) -> pa.Schema:
     columns: dict[str, pa.DataType] = {"ecg_id": pa.string(), "provider": pa.string(), USED: pa.list_(pa.string())}
     for provider in providers:
         schema = next(blocks.parts(f"provider_{provider}")).schema
         columns |= {field.name: pa.float64() for field in schema if field.name not in columns}
-    schema = pa.schema(columns)
-    write_table(stage, "measurements", _measurement_parts(blocks, providers, schema), schema)
+    return pa.schema(columns)
 
 
 def _measurement_parts(blocks: Blocks, providers: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -111,7 +150,7 @@ def _rejected_parts(
     taken_over: TakenOver | None,
 ) -> Iterator[pa.Table]:
 
-    yield read_arrow(work / "source_rejected.arrow")
+    yield read_arrow(source_rejected_path(work))
     if taken_over is not None:
         yield taken_over.rejected
     yield from blocks.parts("rejected")
@@ -137,7 +176,7 @@ def keep_simulated(config: BuildConfig, work: Path, stage: Path) -> None:
         shutil.copytree(work / "simulated", stage / "simulated", copy_function=_link)
 
 
-def _link(source: str, target: str) -> str:
+def _link(source: str | Path, target: str | Path) -> str | Path:
     try:
         os.link(source, target)
     except OSError:
