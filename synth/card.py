@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
-from ecglm.synth.corpus import CARD, TABLES, table_path
+from ecglm.synth.corpus import CARD, TABLES, read_parquet, table_path
 from ecglm.synth.schema import OPTIONAL_TABLES, SPLITS
 
 _LICENCE_IDS = {
@@ -36,7 +35,7 @@ def write_card(root: Path, manifest: Mapping[str, Any]) -> None:
 def card_text(root: Path, manifest: Mapping[str, Any]) -> str:
     """The card of a corpus folder whose tables are written."""
     columns = ["template_id", "family", "question_type", "status", "status_detail", "n_rows", "n_pairs", "n_rejected"]
-    templates = pq.read_table(table_path(root, "templates"), columns=[*columns, "n_capped"]).to_pylist()
+    templates = read_parquet(table_path(root, "templates"), [*columns, "n_capped"]).to_pylist()
     splits = _pairs_by_split(manifest)
     front = yaml.safe_dump(_front_matter(manifest, splits), sort_keys=False, allow_unicode=True, width=120)
     sections = (

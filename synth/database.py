@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from ecglm.synth.errors import QueryError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 MACROS = (
     # The same 64 bits in every version of every library: choices made from it never move.

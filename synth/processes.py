@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 
-_IMPORTED = ("ecglm.synth.build.reading", "ecglm.synth.build.rendering", "ecglm.synth.cli")
+_IMPORTED = ("ecglm.synth.build.reading", "ecglm.synth.build.rendering", "ecglm.synth.cli", "pyarrow.dataset")
+"""DuckDB imports the last when it reads a table."""
 
 
 def worker_context() -> ForkServerContext:

@@ -158,6 +158,12 @@ def wording_problems(alternative: str) -> list[str]:
         return ["is nested too deeply"]
 
 
+def nesting(node: nodes.Node) -> int:
+    """How deep Python code of a tree may be nested at most; each `elif` is nested in the one before."""
+    within = max(map(nesting, node.iter_child_nodes()), default=0)
+    return 1 + within + (len(node.elif_) if isinstance(node, nodes.If) else 0)
+
+
 def compile_problem(tree: nodes.Template) -> str | None:
     """Why a tree cannot be compiled, in which nothing else is wrong."""
     try:

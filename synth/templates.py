@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ecglm.synth.errors import DefinitionError, RenderError
 from ecglm.synth.guidelines import Violation
-from ecglm.synth.sandbox import compile_problem, environment, free_names, parse, wording_problems
+from ecglm.synth.sandbox import compile_problem, environment, free_names, nesting, parse, wording_problems
 from ecglm.synth.schema import ECGQA_QUESTION_TYPES, FAMILIES
 from ecglm.synth.yaml_files import parse_yaml
 
@@ -49,6 +50,9 @@ _QUESTION_TYPES = (
 
 _ROWS_AT_ONCE = 512
 """Few enough for their values and texts to stay in the processor's cache."""
+
+_SAFELY_NESTED = 60
+"""Code nested so deeply can be compiled: Python takes 100 levels of indentation, and 200 of brackets."""
 
 _LONGEST_NUMBER = 330
 """Characters a number can take when printed."""
@@ -403,7 +407,15 @@ def _parse_turns(body: str, first_line: int) -> tuple[tuple[Turn, ...], list[str
 
 
 def _uncompilable(template: Template) -> list[str]:
-    """Why a template cannot be compiled as it is rendered, wording by wording only where it cannot."""
+    """Why a template cannot be compiled as it is rendered, wording by wording only where it cannot.
+
+    What is not nested deeply always can, and is not tried: that takes twice as long as all the rest of reading it.
+    """
+    wordings = [turn.alternatives for turn in template.turns]
+    with contextlib.suppress(RecursionError):
+        deepest = max(nesting(parse(text)) for texts in wordings for text in texts)
+        if deepest + max(map(len, wordings)) <= _SAFELY_NESTED:
+            return []
 
     def problem(part: Template) -> str | None:
         try:

@@ -55,7 +55,6 @@ from ecglm.synth.build.workers import apart, workers
 from ecglm.synth.card import write_card
 from ecglm.synth.corpus import BUILD_LOG, CARD, MANIFEST, Corpus, file_sha256, write_json
 from ecglm.synth.facts import KNOWLEDGE_VIEWS
-from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.schema import REJECTED
 from ecglm.synth.templates import TemplateSet, load_templates
@@ -147,68 +146,63 @@ def _build_locked(
     definitions = _definitions(config) if holds_work(work) else None
     prepare_work(work, stamps.everything if stamps else None, config.out, config.resume)
     stage = work / "stage"
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(blocks_held(work, cached_stamp(config, stamps), anew=config.resume == "never"))
-        prepared: Prepared | None = None
-        if is_prepared(work):
-            run = stack.enter_context(workers(config.workers, close_views))
-            with _timed(timings, "source"), ThreadPoolExecutor(1) as beside:
-                finding = beside.submit(found_prepared, work)
-                guidelines, templates = definitions or _definitions(config)
-                prepared = finding.result()
-        prepared_before = prepared is not None
-        if prepared is None:
-            source, (guidelines, templates) = _derive(config, work, previous, definitions, tell, timings)
-            run = stack.enter_context(workers(config.workers, close_views))  # without what deriving left in memory
-            with _timed(timings, "measure and join"):
-                blocks = Blocks(work, source.n_ecgs)
-                written = run(write_across_blocks, across_tasks(blocks), lambda done: None)
-                prepared = Prepared(source, joined_across(written))
-                keep_prepared(work, prepared)
-        source, across, blocks = prepared.source, prepared.across, Blocks(work, prepared.source.n_ecgs)
-        stage.mkdir(exist_ok=True)
-        with _timed(timings, "tables"):
-            ecgs = pa.concat_tables(blocks.parts("ecgs"))
-            register = write_arrow(
-                work / "register.arrow", ecgs.select(["ecg_id", "patient_id", "strat_fold", "split"])
-            )
-            knowledge = {
-                name: write_arrow(work / "knowledge" / f"{name}.arrow", table)
-                for name, table in {**relation_tables(guidelines), "gate": blocks.gate()}.items()
+    with blocks_held(work, cached_stamp(config, stamps), anew=config.resume == "never"):
+        with contextlib.ExitStack() as stack:
+            prepared: Prepared | None = None
+            if is_prepared(work):
+                run = stack.enter_context(workers(config.workers, close_views))
+                with _timed(timings, "source"):
+                    prepared, definitions = _find(config, work, definitions)
+            prepared_before = prepared is not None
+            if prepared is None or definitions is None:
+                source, definitions = _derive(config, work, previous, definitions, tell, timings)
+                run = stack.enter_context(workers(config.workers, close_views))  # without what deriving left in memory
+                with _timed(timings, "measure and join"):
+                    blocks = Blocks(work, source.n_ecgs)
+                    written = run(write_across_blocks, across_tasks(blocks), lambda done: None)
+                    prepared = Prepared(source, joined_across(written), blocks.write_knowledge(definitions[0]))
+                    keep_prepared(work, prepared)
+            guidelines, templates = definitions
+            source, across, blocks = prepared.source, prepared.across, Blocks(work, prepared.source.n_ecgs)
+            stage.mkdir(exist_ok=True)
+            ecgs = pa.concat_tables(blocks.parts("ecgs")).select(["ecg_id", "patient_id", "strat_fold", "split"])
+            register = write_arrow(work / "register.arrow", ecgs)
+            digests = {
+                **blocks.digests(),
+                **prepared.knowledge,
+                **{name: view.digest for name, view in across.items()},
+                "register": register,
             }
-            write_tables(stage, blocks, source, guidelines)
-            pa.default_memory_pool().release_unused()
-        digests = {
-            **blocks.digests(),
-            **knowledge,
-            **{name: view.digest for name, view in across.items()},
-            "register": register,
-        }
-        rows = {**blocks.rows(), **{name: view.n_rows for name, view in across.items()}}
-        available = {name for name, n_rows in rows.items() if n_rows}
-        available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
-        selected = [template for template in templates if template.header.family in config.families]
-        skipped = {
-            t.id: f"needs {', '.join(sorted(set(t.header.needs) - available))}"
-            for t in selected
-            if set(t.header.needs) - available
-        }
-        with _timed(timings, "render"):
-            done, reused = render_all(
-                run,
-                work,
-                out,
-                previous,
-                source.name,
-                [t for t in selected if t.id not in skipped],
-                len(blocks.numbers),
-                digests,
-                tell,
-                beside=[(write_measurements, stage, blocks, source.providers), (write_findings, stage, blocks)],
-            )
+            rows = {**blocks.rows(), **{name: view.n_rows for name, view in across.items()}}
+            available = {name for name, n_rows in rows.items() if n_rows}
+            available |= {name for name, known in blocks.known().items() if known} | set(KNOWLEDGE_VIEWS)
+            selected = [template for template in templates if template.header.family in config.families]
+            skipped = {
+                t.id: f"needs {', '.join(sorted(set(t.header.needs) - available))}"
+                for t in selected
+                if set(t.header.needs) - available
+            }
+            with _timed(timings, "render"):
+                done, reused = render_all(
+                    run,
+                    work,
+                    out,
+                    previous,
+                    source.name,
+                    [t for t in selected if t.id not in skipped],
+                    len(blocks.numbers),
+                    digests,
+                    tell,
+                    beside=[
+                        (write_measurements, stage, blocks, source.providers),
+                        (write_findings, stage, blocks),
+                        (write_tables, stage, blocks, source, guidelines),
+                    ],
+                )
+                remove_unfinished(stage, done)
+                tables = (stage, work, templates, skipped, done, blocks, previous, source.taken_over)
+                run(write_template_tables, [tables], lambda done: None)
         with _timed(timings, "finish"):
-            remove_unfinished(stage, done)
-            write_template_tables(stage, work, templates, skipped, done, blocks, previous, source.taken_over)
             keep_simulated(config, work, stage)
             manifest = make_manifest(stage, config, source, guidelines, blocks, done, skipped)
             write_card(stage, manifest)
@@ -232,6 +226,14 @@ def _build_locked(
             write_json(stage / MANIFEST, manifest)
             swap(work, out)
     return _result(Corpus.open(out), len(done) - reused, reused, time.perf_counter() - started)
+
+
+def _find(config: BuildConfig, work: Path, definitions: Definitions | None) -> tuple[Prepared | None, Definitions]:
+    """What an earlier build prepared, if it is whole; it was made with these guidelines, so their SQL is right."""
+    with ThreadPoolExecutor(1) as beside:
+        finding = beside.submit(found_prepared, work)
+        definitions = definitions or _definitions(config, check_sql=False)
+        return finding.result(), definitions
 
 
 def _derive(
@@ -271,8 +273,8 @@ def _derive(
     return source, definitions
 
 
-def _definitions(config: BuildConfig) -> Definitions:
-    return load_guidelines(config.guidelines), load_templates(config.templates)
+def _definitions(config: BuildConfig, *, check_sql: bool = True) -> Definitions:
+    return load_guidelines(config.guidelines, check_sql=check_sql), load_templates(config.templates)
 
 
 def _result(finished: Corpus, rendered: int, reused: int, seconds: float) -> BuildResult:

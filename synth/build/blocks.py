@@ -27,6 +27,7 @@ from ecglm.synth.facts import (
     merge_measurements,
 )
 from ecglm.synth.gate import gate_counts, gate_table
+from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, load_guidelines
 from ecglm.synth.measure.ecgs import Waveforms, measure_ecgs, waveforms_digest
 from ecglm.synth.schema import REJECTED
@@ -66,6 +67,11 @@ def block_ranges(n_ecgs: int, size: int | None = None) -> list[tuple[int, int, i
     """(number, first row, row behind the last) of every block, about equally large."""
     ends = np.linspace(0, n_ecgs, -(-n_ecgs // (size or BLOCK_ECGS)) + 1).round().astype(int).tolist()
     return [(number, start, stop) for number, (start, stop) in enumerate(pairwise(ends))]
+
+
+def knowledge_path(work: Path, name: str) -> Path:
+    """Where a view without rows per ECG is."""
+    return work / "blocks" / "knowledge" / f"{name}.arrow"
 
 
 def block_note(work: Path, number: int) -> dict[str, Any] | None:
@@ -219,6 +225,11 @@ class Blocks:
     def gate(self) -> pa.Table:
         """The consistency gate of the source."""
         return gate_table(note["gate"] for note in self.notes)
+
+    def write_knowledge(self, guidelines: GuidelineSet) -> dict[str, str]:
+        """Writes `KNOWLEDGE_VIEWS`; a hash of each."""
+        tables = {**relation_tables(guidelines), "gate": self.gate()}
+        return {name: write_arrow(knowledge_path(self.work, name), table) for name, table in tables.items()}
 
     def signals_digest(self) -> str:
         """A hash of every waveform read."""

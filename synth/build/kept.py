@@ -1,6 +1,7 @@
 """What a build makes before it renders, kept for the next build that needs the same.
 
     blocks/00000/…          the working tables of the first ECGs
+    blocks/knowledge/…      the views without rows per ECG
     blocks/source/…         what is known of the source beside them
     blocks/prepared.json    that all of it is there, with hashes; written last
 
@@ -15,7 +16,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,8 +37,10 @@ class Prepared:
     """What there is before rendering, beside the blocks themselves."""
 
     source: SourceFiles
-    across: dict[str, Across]
+    across: Mapping[str, Across]
     """The views of `ACROSS_BLOCKS`."""
+    knowledge: Mapping[str, str]
+    """Hashes of `KNOWLEDGE_VIEWS`."""
 
 
 @contextlib.contextmanager
@@ -83,7 +86,8 @@ def found_prepared(work: Path) -> Prepared | None:
         for number, digests in enumerate(zip(*(each.digests for each in across.values()), strict=True))
         if not block_is_whole(work, number, dict(zip(across, digests, strict=True)))
     ]
-    if damaged or _digests_in(blocks / "source") != note["source"]:
+    knowledge = {f"{name}.arrow": digest for name, digest in note["knowledge"].items()}
+    if damaged or _digests_in(blocks / "source") != note["source"] or _digests_in(blocks / "knowledge") != knowledge:
         (blocks / _MARK).unlink()
         for number in damaged:
             (block_folder(work, number) / "block.json").unlink(missing_ok=True)
@@ -91,7 +95,7 @@ def found_prepared(work: Path) -> Prepared | None:
             blocks.unlink()
         return None
     shutil.copytree(blocks / "source", source_folder(work), dirs_exist_ok=True)
-    return Prepared(SourceFiles.load(work), across)
+    return Prepared(SourceFiles.load(work), across, note["knowledge"])
 
 
 def keep_prepared(work: Path, prepared: Prepared) -> None:
@@ -101,7 +105,8 @@ def keep_prepared(work: Path, prepared: Prepared) -> None:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(source_folder(work), source)
     across = {name: asdict(each) for name, each in prepared.across.items()}
-    write_json(work / "blocks" / _MARK, {"across": across, "source": _digests_in(source)})
+    note = {"across": across, "knowledge": prepared.knowledge, "source": _digests_in(source)}
+    write_json(work / "blocks" / _MARK, note)
 
 
 def _digests_in(folder: Path) -> dict[str, str]:

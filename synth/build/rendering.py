@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,9 +18,9 @@ import pyarrow as pa
 import xxhash
 
 from ecglm.synth.build.arrow_files import read_arrow
-from ecglm.synth.build.blocks import block_folder
+from ecglm.synth.build.blocks import block_folder, knowledge_path
 from ecglm.synth.build.progress import Progress
-from ecglm.synth.build.workers import RunTasks
+from ecglm.synth.build.workers import RunTasks, call
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
 from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
@@ -83,14 +83,10 @@ def render_all(
     jobs.sort(key=lambda job: -len(job.template.header.sql))  # what takes long first, so that workers end together
     total, first = len(templates), len(templates) - len(jobs)
     tasks = [*beside, *((render_template, job) for job in jobs)]
-    results = run(_call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))
+    results = run(call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))
     for job, note in zip(jobs, results[len(beside) :], strict=True):
         done[job.template.id] = note
     return done, reused
-
-
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*arguments)
 
 
 def _render_key(template: Template, digests: dict[str, str], source: str) -> str:
@@ -143,7 +139,7 @@ class _Views:
         self._work = work
         self._mapped: dict[tuple[int, str], mmap.mmap] = {}
         self._view = lru_cache(_VIEWS_OPEN)(self._opened)
-        knowledge = {name: read_arrow(work / "knowledge" / f"{name}.arrow") for name in KNOWLEDGE_VIEWS}
+        knowledge = {name: read_arrow(knowledge_path(work, name)) for name in KNOWLEDGE_VIEWS}
         empty = {name: read_arrow(block_folder(work, 0) / f"{name}.arrow")[:0] for name in ECG_VIEWS}
         self._connection = LockedConnection({**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS], memory_limit="512MB")
 

@@ -18,7 +18,7 @@ from ecglm.synth.build.config import BuildConfig
 from ecglm.synth.build.inputs import versions
 from ecglm.synth.build.source_files import SourceFiles, TakenOver, optional_path, source_rejected_path
 from ecglm.synth.build.used import USED
-from ecglm.synth.corpus import TABLES, Corpus, file_sha256, table_path, write_table
+from ecglm.synth.corpus import TABLES, Corpus, file_sha256, read_parquet, table_path, write_table
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.measure import MEASURED_VERSION
 from ecglm.synth.schema import (
@@ -154,12 +154,14 @@ def _rejected_parts(
     if taken_over is not None:
         yield taken_over.rejected
     yield from blocks.parts("rejected")
+    before: pa.Table | None = None
     for template_id in sorted(done):
         if done[template_id].get("reused") and previous is not None:
-            yield previous.table("rejected").to_table(filter=pc.field("template_id") == template_id)
+            if before is None:
+                before = read_parquet(table_path(previous.root, "rejected"), repeated=REJECTED.names)
+            yield before.filter(pc.equal(before["template_id"], template_id))
         else:
-            with pq.ParquetFile(work / "rejected" / f"{template_id}.parquet") as file:
-                yield file.read()
+            yield read_parquet(work / "rejected" / f"{template_id}.parquet")
 
 
 def remove_unfinished(stage: Path, done: dict[str, dict[str, Any]]) -> None:
@@ -215,7 +217,7 @@ def make_manifest(
         files |= note["files"]
         fingerprint += int(note["fingerprint"], 16)
     counts["pairs"] = sum(note["n_pairs"] for note in entries)
-    reasons = pq.read_table(table_path(stage, "rejected"), columns=["reason"])["reason"].value_counts().to_pylist()
+    reasons = read_parquet(table_path(stage, "rejected"), ["reason"])["reason"].value_counts().to_pylist()
     return {
         "format": "ecglm corpus",
         "schema_version": SCHEMA_VERSION,
