@@ -158,7 +158,8 @@ def _rejected_parts(
     for template_id in sorted(done):
         if done[template_id].get("reused") and previous is not None:
             if before is None:
-                before = read_parquet(table_path(previous.root, "rejected"), repeated=REJECTED.names)
+                texts = [field.name for field in REJECTED if field.type == pa.string()]
+                before = read_parquet(table_path(previous.root, "rejected"), repeated=texts)
             yield before.filter(pc.equal(before["template_id"], template_id))
         else:
             yield read_parquet(work / "rejected" / f"{template_id}.parquet")
