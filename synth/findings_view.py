@@ -6,10 +6,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ecglm.synth.evidence_texts import in_words
 from ecglm.synth.findings import Bools, Decided, narrow
 from ecglm.synth.verdicts import statement_of
+
+FINDINGS_OF = "CREATE MACRO findings_of(codes) AS TABLE SELECT * FROM findings WHERE list_contains(codes, code)"
+"""Over the view `findings`: those of some statements."""
 
 
 def findings_view(
@@ -64,6 +68,18 @@ def findings_view(
             "draw": rows["draw"],
         }
     )
+
+
+def about(view: pa.Table, codes: frozenset[str]) -> pa.Table:
+    """The rows of the view that are about some statements, with plain texts where a dictionary would be longer."""
+    wanted = pa.array(sorted(codes), pa.string())
+    of_chunks = [pc.is_in(code.dictionary, wanted).take(code.indices) for code in view["code"].chunks]
+    rows = view.filter(pa.chunked_array(of_chunks, pa.bool_()))
+    for place, column in enumerate(rows.columns):
+        if pa.types.is_dictionary(column.type):
+            if sum(len(chunk.dictionary) for chunk in column.chunks) > len(column):
+                rows = rows.set_column(place, rows.column_names[place], column.cast(column.type.value_type))
+    return rows
 
 
 def _only_value(evidence: pa.ListArray) -> dict[str, pa.Array]:

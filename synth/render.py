@@ -168,8 +168,8 @@ def _selected(
             part, found = following, _Found.of(template, following, register, source)
     if not kept:
         return found, 0
-    every = np.concatenate([*choices, found.choices])
-    if len(np.unique(every)) < len(every):  # rows with one identity: they are told of where all are there
+    every = np.sort(np.concatenate([*choices, found.choices]))
+    if (every[1:] == every[:-1]).any():  # rows with one identity: they are told of where all are there
         return _Found.of(template, connection.select(sql), register, source), 0
     return _Found.of(template, pa.concat_tables([*kept, part]), register, source), n_left_out
 

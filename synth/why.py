@@ -20,6 +20,7 @@ from ecglm.synth.database import LockedConnection
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import CorpusError, ECGLMError
 from ecglm.synth.facts import derive_comparisons, merge_measurements, views_of
+from ecglm.synth.findings_view import FINDINGS_OF
 from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
@@ -321,7 +322,7 @@ def _difference(behind: _Behind, template: Template | str, pair: Mapping[str, An
     if isinstance(template, str):
         return template
     try:
-        with LockedConnection(behind.views(), setup=[DOUBTS]) as connection:
+        with LockedConnection(behind.views(), setup=[DOUBTS, FINDINGS_OF]) as connection:
             register = EcgRegister.of(behind.ecgs)
             for rendered in render_block(template, connection, register, pair["source"]):
                 same = rendered.pairs.filter(pc.equal(rendered.pairs["pair_id"], pair["pair_id"]))

@@ -24,6 +24,7 @@ from ecglm.synth.build.workers import RunTasks, call
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
 from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
+from ecglm.synth.findings_view import FINDINGS_OF, about
 from ecglm.synth.gate import DOUBTS
 from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
@@ -36,6 +37,7 @@ _VIEWS_OPEN = 36
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r'"([^"]+)"')
+_FINDINGS_OF = re.compile(r"\bfindings_of\b(?:\s*\(\s*\[((?:\s*'[^']*'\s*,?)*)\]\s*\))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def _render_key(template: Template, digests: dict[str, str], source: str) -> str
 def _views_named(template: Template) -> set[str]:
     """Views that a template's SQL reads, and some words that are none."""
     words = _words(template.header.sql)
-    return words | {"labels", "gate"} if "doubts" in words else words
+    behind = {"doubts": {"labels", "gate"}, "findings_of": {"findings"}}
+    return words.union(*(views for name, views in behind.items() if name in words))
 
 
 def _columns_named(template: Template) -> set[str] | None:
@@ -108,7 +111,17 @@ def _columns_named(template: Template) -> set[str] | None:
     words = _words(template.text)
     if "columns" in words:  # COLUMNS('…') names columns by a pattern
         return None
-    return words.union(SPECIAL_COLUMNS, _words(DOUBTS) if "doubts" in words else ())
+    behind = {"doubts": DOUBTS, "findings_of": FINDINGS_OF}
+    return words.union(SPECIAL_COLUMNS, *(_words(sql) for name, sql in behind.items() if name in words))
+
+
+def _statements_named(template: Template) -> frozenset[str] | None:
+    """The statements whose findings a template reads; None where it may read all."""
+    sql = template.header.sql
+    lists = [match[1] for match in _FINDINGS_OF.finditer(sql)]
+    if "findings" in _words(sql) or None in lists:
+        return None
+    return frozenset(code for listed in lists for code in re.findall("'([^']*)'", listed))
 
 
 def _words(text: str) -> set[str]:
@@ -141,7 +154,7 @@ class _Views:
         self._view = lru_cache(_VIEWS_OPEN)(self._opened)
         knowledge = {name: read_arrow(knowledge_path(work, name)) for name in KNOWLEDGE_VIEWS}
         empty = {name: read_arrow(block_folder(work, 0) / f"{name}.arrow")[:0] for name in ECG_VIEWS}
-        self._connection = LockedConnection({**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS], memory_limit="512MB")
+        self._connection = LockedConnection({**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS, FINDINGS_OF], memory_limit="512MB")
 
     def of(self, blocks: range, template: Template) -> LockedConnection:
         """The connection, in which the views that a template reads are those of some blocks.
@@ -152,8 +165,10 @@ class _Views:
         for name in ECG_VIEWS:
             if name in names:
                 view = self._view(blocks, name)
-                kept = [column for column in view.column_names if columns is None or column.lower() in columns]
-                self._connection.register(name, view.select(kept))
+                view = view.select([c for c in view.column_names if columns is None or c.lower() in columns])
+                if name == "findings" and (codes := _statements_named(template)) is not None:
+                    view = about(view, codes)
+                self._connection.register(name, view)
         return self._connection
 
     def _opened(self, blocks: range, name: str) -> pa.Table:
