@@ -23,6 +23,7 @@ from ecglm.synth.build.workers import apart
 from ecglm.synth.corpus import BUILD_LOG, Corpus
 from ecglm.synth.errors import CorpusError, DefinitionError, SourceError
 from ecglm.synth.schema import DEFAULT_FAMILIES, SPLIT_OF_FOLD
+from ecglm.synth.templates import parse_template
 
 SYNTH = [sys.executable, "-c", "from ecglm.synth.cli import main; main()"]
 FEW = ("verify", "measurement", "knowledge")
@@ -96,6 +97,56 @@ sql: |
 ## assistant
 - {{{{ shown | number(2) }}}} mV.
 """
+
+
+@pytest.mark.parametrize(
+    ("sql", "statements"),
+    [
+        ("SELECT 1 AS shown FROM findings_of(['LNGQT'])", {"LNGQT"}),
+        ("SELECT 1 AS shown FROM FINDINGS_OF (\n  ['LNGQT', 'SR'] )", {"LNGQT", "SR"}),
+        (
+            "SELECT 1 AS shown FROM findings_of(['SR']) AS a JOIN findings_of(['LVOLT']) AS b USING (ecg_id)",
+            {"SR", "LVOLT"},
+        ),
+        ("SELECT 1 AS shown FROM findings_of(['SR']) AS a JOIN findings AS b USING (ecg_id)", None),
+        ("SELECT 1 AS shown FROM findings_of(['SR']) AS a JOIN \"findings\" AS b USING (ecg_id)", None),
+        ("SELECT 1 AS shown FROM findings_of(['S' || 'R'])", None),
+        ("SELECT 1 AS shown FROM findings_of((SELECT list(code) FROM gate))", None),
+        ("SELECT 1 AS shown FROM findings_of(codes := ['SR'])", None),
+        ("SELECT 1 AS shown FROM (SELECT ['SR'] AS c), findings_of(c)", None),
+        ("SELECT 1 AS shown FROM findings_of(['SR']) JOIN findings_of(['O''Hara']) USING (ecg_id)", None),
+    ],
+)
+def test_a_template_is_shown_findings_of_some_statements_only_where_it_can_read_no_others(
+    sql: str, statements: set[str] | None
+) -> None:
+    text = NAMING.format(sql=sql).replace("{{{{", "{{").replace("}}}}", "}}")
+    template, violations = parse_template(text, "axis-naming.jinja", {})
+    assert template is not None, violations
+    assert rendering._statements_named(template) == statements
+
+
+def test_findings_of_some_statements_are_those_rows(reference: Path, tmp_path: Path) -> None:
+    """Whichever rows a template is shown, the macro gives the same."""
+    templates = copied_templates(tmp_path / "templates")
+    sql = (
+        "SELECT ecg_id, criterion, evidence, evidence_text, coalesce(value, 0) AS shown FROM {} WHERE criterion <> 'x'"
+    )
+    for number, rows in enumerate(
+        ("findings_of(['LNGQT', 'LVOLT'])", "findings_of(list_concat(['LNGQT'], ['LVOLT']))")
+    ):
+        text = NAMING.format(sql=sql.format(rows)).replace("slots: []", "slots: [criterion, evidence_text]")
+        (templates / "axis" / f"axis-naming{number}.jinja").write_text(
+            text.replace("axis-naming", f"axis-naming{number}")
+        )
+    built = build(config(tmp_path / "corpus", templates=templates, families=("axis",)))
+    pairs = Corpus.open(built.out).table("pairs")
+    few, all_of_them = (
+        [(pair["ecg_ids"], pair["messages"], pair["evidence"]) for pair in pairs.to_table(filter=chosen).to_pylist()]
+        for chosen in (pc.field("template_id") == f"axis-naming{number}" for number in range(2))
+    )
+    assert len(few) > 3 * built.ecgs
+    assert few == all_of_them
 
 
 @pytest.mark.parametrize(

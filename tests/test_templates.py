@@ -125,7 +125,7 @@ def test_what_could_do_harm_is_refused_when_it_is_read(text: str) -> None:
     assert problems_of(text)
 
 
-@pytest.mark.parametrize("depth", [20, 96, 97, 98, 99, 190, 198, 199, 200, 300, 480, 600, 2000])
+@pytest.mark.parametrize("depth", [20, 49, 50, 51, 52, 53, 54, 96, 97, 98, 99, 190, 198, 199, 200, 300, 480, 600, 2000])
 @pytest.mark.parametrize(
     ("opening", "middle", "closing", "end"),
     [

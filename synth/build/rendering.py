@@ -30,14 +30,15 @@ from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, SPECIAL_COLUMNS, Template
 
-_GROUP_BLOCKS = 6
+_GROUP_BLOCKS = 12
 """Blocks a template sees at once: more make fewer queries, fewer take less memory."""
-_VIEWS_OPEN = 36
-"""Views of some blocks that stay open: all of four groups. The hundreds of columns of each take memory themselves."""
+_VIEWS_OPEN = 18
+"""Views of some blocks that stay open: all of two groups. The hundreds of columns of each take memory themselves."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r'"([^"]+)"')
-_FINDINGS_OF = re.compile(r"\bfindings_of\b(?:\s*\(\s*\[((?:\s*'[^']*'\s*,?)*)\]\s*\))?", re.IGNORECASE)
+_TEXTS = r"\s*'[^']*'(?:\s*,\s*'[^']*')*\s*"
+_FINDINGS_OF = re.compile(rf"\bfindings_of\b(?:\s*\(\s*\[({_TEXTS})\]\s*\))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ class _Views:
         self._view = lru_cache(_VIEWS_OPEN)(self._opened)
         knowledge = {name: read_arrow(knowledge_path(work, name)) for name in KNOWLEDGE_VIEWS}
         empty = {name: read_arrow(block_folder(work, 0) / f"{name}.arrow")[:0] for name in ECG_VIEWS}
-        self._connection = LockedConnection({**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS, FINDINGS_OF], memory_limit="512MB")
+        self._connection = LockedConnection(
+            {**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS, FINDINGS_OF], memory_limit="512MB"
+        )
 
     def of(self, blocks: range, template: Template) -> LockedConnection:
         """The connection, in which the views that a template reads are those of some blocks.
