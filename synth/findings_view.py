@@ -76,9 +76,9 @@ def about(view: pa.Table, codes: frozenset[str]) -> pa.Table:
     of_chunks = [pc.is_in(code.dictionary, wanted).take(code.indices) for code in view["code"].chunks]
     rows = view.filter(pa.chunked_array(of_chunks, pa.bool_()))
     for place, column in enumerate(rows.columns):
-        if pa.types.is_dictionary(column.type):
-            if sum(len(chunk.dictionary) for chunk in column.chunks) > len(column):
-                rows = rows.set_column(place, rows.column_names[place], column.cast(column.type.value_type))
+        of_dictionaries = pa.types.is_dictionary(column.type)
+        if of_dictionaries and sum(len(chunk.dictionary) for chunk in column.chunks) > len(column):
+            rows = rows.set_column(place, rows.column_names[place], column.cast(column.type.value_type))
     return rows
 
 
