@@ -62,6 +62,7 @@ def test_a_corpus_does_not_depend_on_how_its_ecgs_are_cut_into_blocks(
     families = ("comparison", "axis")
     whole = build(config(tmp_path / "whole", families=families))
     monkeypatch.setattr(blocks, "BLOCK_ECGS", 7)
+    monkeypatch.setattr(rendering, "_AT_ONCE", 1)
     monkeypatch.setattr(rendering, "_GROUP_BLOCKS", 2)
     monkeypatch.setattr(rendering, "_VIEWS_OPEN", 1)
     monkeypatch.setattr(blocks, "_COMPARED_AT_ONCE", 2)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from test_build import SYNTH, bytes_of, copied_templates
 
 from ecglm.synth.build import BuildConfig, build, inputs
 from ecglm.synth.build.inputs import build_log, cached_stamp, input_stamps
-from ecglm.synth.build.kept import blocks_held
+from ecglm.synth.build.kept import blocks_held, found_prepared
+from ecglm.synth.corpus import BUILD_LOG, write_json
 from ecglm.synth.errors import SourceError
 from ecglm.synth.sources.simulator import simulate
 
@@ -126,6 +131,8 @@ def unchanged(ecgs: Path) -> None:
 
 
 def stamp_of(ecgs: Path, **options: object) -> str | None:
+    if options.pop("wfdb", False):
+        options["wfdb"] = ecgs
     config = BuildConfig.model_validate({"ptbxl": ecgs, **options})
     return cached_stamp(config, input_stamps(config))
 
@@ -141,8 +148,9 @@ def stamp_of(ecgs: Path, **options: object) -> str | None:
         (unchanged, {"providers": ("measured",)}),
         (unchanged, {"families": ("axis", "ecgqa")}),
         (unchanged, {"sampling_hz": 100}),
+        (unchanged, {"ptbxl": None, "wfdb": True}),
     ],
-    ids=["label", "waveform", "no waveform", "place", "limit", "providers", "ecgqa", "rate"],
+    ids=["label", "waveform", "no waveform", "place", "limit", "providers", "ecgqa", "rate", "as wfdb"],
 )
 def test_whatever_decides_what_is_made_is_in_the_stamp(
     change: Callable[[Path], None], options: dict[str, object], ecgs: Path, cache: Path
@@ -172,7 +180,9 @@ def test_guidelines_measurements_and_the_package_itself_are_in_the_stamp(
     files = inputs._files_stamp
     with monkeypatch.context() as patched:
         patched.setattr(inputs, "_files_stamp", lambda root, kinds: files(root, kinds) + "." * (".py" in kinds))
+        inputs.code_stamp.cache_clear()
         stamps.append(stamp_of(ecgs))
+    inputs.code_stamp.cache_clear()
     with monkeypatch.context() as patched:
         patched.setattr(inputs, "versions", lambda: {"duckdb": "99"})
         stamps.append(stamp_of(ecgs))
@@ -204,14 +214,83 @@ def test_a_damaged_file_is_made_again(built: Callable[..., Path], cache: Path) -
     assert bytes_of(second) == bytes_of(third) == bytes_of(fourth) == expected
 
 
-def test_a_damaged_table_is_written_again(built: Callable[..., Path], cache: Path) -> None:
-    expected = bytes_of(built("first"))
+@pytest.mark.parametrize("name", ["prepared.json", "00000/block.json", "source/source.json", "knowledge/gate.arrow"])
+def test_whatever_is_damaged_is_noticed(name: str, prepared: Path, cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared, cache / "stamp")
+    with held(tmp_path, "work", "stamp") as blocks:
+        assert found_prepared(blocks.parent) is not None
+    (cache / "stamp" / name).write_text('{"rows": {"findings": 0}}')
+    with held(tmp_path, "work", "stamp") as blocks:
+        assert found_prepared(blocks.parent) is None
+        assert not blocks.exists(), "others may be reading there"
+    assert not (cache / "stamp" / "prepared.json").exists()
+    assert (cache / "stamp" / "00000" / "block.json").exists() == ("block" not in name)
+
+
+@pytest.fixture(scope="module")
+def prepared(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a build left in the cache."""
+    root = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ECGLM_CACHE", str(root / "cache"))
+        build(BuildConfig(ptbxl=made, workers=1, families=FEW, out=root / "corpus"))
+    (folder,) = (root / "cache" / "prepared").iterdir()
+    return folder
+
+
+def test_a_damaged_table_is_written_again_and_no_corpus_shares_it(built: Callable[..., Path], cache: Path) -> None:
+    first = built("first")
+    expected = bytes_of(first)
     (path,) = cache.glob("*/findings-*.parquet")
     content = path.read_bytes()
-    path.unlink()  # what the first corpus holds is a link to it
     path.write_bytes(content[:-20])
-    assert bytes_of(built("second")) == expected
+    assert bytes_of(first) == expected
+    second = built("second")
+    assert bytes_of(second) == expected
+    (second / "findings.parquet").write_bytes(b"edited")
     assert path.read_bytes() == content
+
+
+def test_a_relative_folder_will_do(built: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ECGLM_CACHE", "relative")
+    built("first")
+    assert prepared_before(built("second"))
+
+
+def test_values_of_other_code_are_not_taken_over_into_the_cache(
+    built: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.delenv("ECGLM_CACHE")
+        earlier = built("earlier")
+        expected = bytes_of(earlier)
+    log = build_log(earlier)
+    write_json(earlier / BUILD_LOG, {**log, "input_stamp": "", "code": "another"})
+    path = earlier / "measurements.parquet"
+    values = pq.read_table(path)
+    shifted = pc.add(values["HR__Global"], 7.0)
+    pq.write_table(values.set_column(values.column_names.index("HR__Global"), "HR__Global", shifted), path)
+    manifest = json.loads((earlier / "manifest.json").read_text())
+    manifest["files"][path.name]["bytes"] = path.stat().st_size
+    write_json(earlier / "manifest.json", manifest)
+    assert bytes_of(built("earlier")) == expected, "measured again"
+    assert bytes_of(built("other")) == expected
+
+
+def test_a_block_that_was_made_otherwise_is_made_again(
+    ecgs: Path, built: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that measured its waveforms lists those it rejected; one whose values were taken over does not."""
+    next((ecgs / "records100").rglob("*.dat")).write_bytes(b"")
+    with monkeypatch.context() as patched:
+        patched.delenv("ECGLM_CACHE")
+        expected = bytes_of(built("earlier", families=("axis",)))
+    built("first")
+    (mark,) = cache.glob("*/prepared.json")
+    mark.unlink()
+    assert not prepared_before(built("earlier", families=("axis", "comparison")))
+    assert bytes_of(built("again", families=("axis",))) == expected
 
 
 @contextlib.contextmanager

@@ -29,8 +29,10 @@ from ecglm.synth.build.config import BuildConfig, read_config
 from ecglm.synth.build.inputs import (
     InputStamps,
     cached_stamp,
+    code_stamp,
     input_stamps,
     is_up_to_date,
+    made_by_this_code,
     n_excluded,
     none_usable,
     open_source,
@@ -146,7 +148,8 @@ def _build_locked(
     definitions = _definitions(config) if holds_work(work) else None
     prepare_work(work, stamps.everything if stamps else None, config.out, config.resume)
     stage = work / "stage"
-    with blocks_held(work, cached_stamp(config, stamps), anew=config.resume == "never"):
+    kept_as = cached_stamp(config, stamps)
+    with blocks_held(work, kept_as, anew=config.resume == "never"):
         with contextlib.ExitStack() as stack:
             prepared: Prepared | None = None
             if is_prepared(work):
@@ -155,13 +158,15 @@ def _build_locked(
                     prepared, definitions = _find(config, work, definitions)
             prepared_before = prepared is not None
             if prepared is None or definitions is None:
-                source, definitions = _derive(config, work, previous, definitions, tell, timings)
+                # what is kept is of this code alone
+                trusted = previous if kept_as is None or made_by_this_code(previous) else None
+                source, definitions = _derive(config, work, trusted, definitions, tell, timings)
                 run = stack.enter_context(workers(config.workers, close_views))  # without what deriving left in memory
                 with _timed(timings, "measure and join"):
                     blocks = Blocks(work, source.n_ecgs)
                     written = run(write_across_blocks, across_tasks(blocks), lambda done: None)
                     prepared = Prepared(source, joined_across(written), blocks.write_knowledge(definitions[0]))
-                    keep_prepared(work, prepared)
+                    keep_prepared(work, prepared, len(blocks.numbers))
             guidelines, templates = definitions
             source, across, blocks = prepared.source, prepared.across, Blocks(work, prepared.source.n_ecgs)
             stage.mkdir(exist_ok=True)
@@ -213,6 +218,7 @@ def _build_locked(
                 stage / BUILD_LOG,
                 {
                     "input_stamp": stamps.everything if stamps else None,
+                    "code": code_stamp(),
                     "signals_stamp": source.signal_stamp,
                     "workers": config.workers,
                     "prepared_before": prepared_before,
@@ -263,7 +269,7 @@ def _derive(
         )
         ranges = block_ranges(source.n_ecgs)
         with _timed(timings, "measure and join"):
-            tasks = [(job, *each) for each in ranges if not block_is_whole(work, each[0])]
+            tasks = [(job, *each) for each in ranges if not block_is_whole(work, each[0], taken_over=job.taken_over)]
             run(prepare_block, tasks, lambda done: tell("measuring ECGs", done + len(ranges) - len(tasks), len(ranges)))
     blocks = Blocks(work, source.n_ecgs)
     if not sum(note["n_ecgs"] for note in blocks.notes):

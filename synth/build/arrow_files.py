@@ -32,6 +32,14 @@ def read_arrow(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
+def is_as_written(path: Path, digest: str) -> bool:
+    """Whether a file is there and has this `file_digest`."""
+    try:
+        return file_digest(path) == digest
+    except OSError:
+        return False
+
+
 def file_digest(path: Path) -> str:
     """The xxh3-128 of a file's bytes."""
     with path.open("rb") as file:

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ecglm.synth.build.arrow_files import file_digest, read_arrow, write_arrow
+from ecglm.synth.build.arrow_files import is_as_written, read_arrow, write_arrow
 from ecglm.synth.build.used import USED, used_values
 from ecglm.synth.corpus import write_json
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
+from ecglm.synth.errors import CorpusError
 from ecglm.synth.facts import (
     ACROSS_BLOCKS,
     ECG_VIEWS,
@@ -38,6 +39,8 @@ _COMPARED_AT_ONCE = 6
 """Blocks whose ECGs are compared with earlier ones in one query."""
 ECGQA_LISTS = "ecgqa_ecgs.arrow"
 """In the work folder, where lists of ECG-QA were given."""
+NOTE = "block.json"
+"""In the folder of a block, when all else is there."""
 MEASURED = "measured"
 """The provider that takes its values from the waveforms."""
 
@@ -76,26 +79,26 @@ def knowledge_path(work: Path, name: str) -> Path:
 
 def block_note(work: Path, number: int) -> dict[str, Any] | None:
     """What was noted of a finished block; None if it is not finished."""
-    path = block_folder(work, number) / "block.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        note: dict[str, Any] = json.loads((block_folder(work, number) / NOTE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return note
 
 
-def block_is_whole(work: Path, number: int, across: Mapping[str, str] | None = None) -> bool:
+def block_is_whole(work: Path, number: int, *, taken_over: bool) -> bool:
     """Whether a block is finished and its files are as they were written.
 
     Args:
         work: the work folder.
         number: of the block.
-        across: hashes of its files of `ACROSS_BLOCKS`, where they were written.
+        taken_over: as in `BlockJob`; a block that was made otherwise lists other rejections.
     """
     note = block_note(work, number)
-    if note is None:
+    if note is None or note["taken_over"] != taken_over:
         return False
-    files = {**note["digests"], **(across or {})}
-    try:
-        return all(file_digest(block_folder(work, number) / f"{name}.arrow") == files[name] for name in files)
-    except OSError:
-        return False
+    folder, digests = block_folder(work, number), note["digests"]
+    return all(is_as_written(folder / f"{name}.arrow", digest) for name, digest in digests.items())
 
 
 _UNASKED: list[pa.Table] = []
@@ -167,6 +170,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
     write("rejected", rejected)
     facts = views["facts"]
     note = {
+        "taken_over": job.taken_over,
         "digests": digests,
         "signals": digest,
         "n_ecgs": ecgs.num_rows,
@@ -174,7 +178,7 @@ def prepare_block(job: BlockJob, number: int, start: int, stop: int) -> dict[str
         "gate": gate_counts(views["labels"], views["negatives"]),
         "known": {name: facts.num_rows - facts[name].null_count for name in facts.column_names},
     }
-    write_json(folder / "block.json", note)
+    write_json(folder / NOTE, note)
     pa.default_memory_pool().release_unused()
     return note
 
@@ -202,6 +206,8 @@ class Blocks:
         self.numbers = range(len(block_ranges(n_ecgs)))
         notes = [block_note(work, number) for number in self.numbers]
         self.notes: list[dict[str, Any]] = [note for note in notes if note is not None]
+        if len(self.notes) < len(notes):
+            raise CorpusError(f"{self.root}: blocks are missing; were they removed meanwhile? Build again")
 
     def parts(self, name: str) -> Iterator[pa.Table]:
         """One table, block by block."""

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,6 +255,7 @@ def input_stamps(config: BuildConfig) -> InputStamps | None:
         *(f"ptbxl_plus {folder_stamp(folder) if folder.is_dir() else None}" for folder in config.ptbxl_plus),
         f"providers {config.providers}",
         _definitions_stamp("ecglm.guidelines", config.guidelines),
+        _definitions_stamp("ecglm.guidelines", None) if config.wfdb is not None else "",  # see known_statements
         SCHEMA_VERSION,
         MEASURED_VERSION,
         json.dumps(versions(), sort_keys=True),
@@ -264,14 +266,20 @@ def input_stamps(config: BuildConfig) -> InputStamps | None:
 
 
 def cached_stamp(config: BuildConfig, stamps: InputStamps | None) -> str | None:
-    """What blocks in the cache folder are found by; None where they are not to be kept there.
-
-    It changes with every line of this package, as versions do not tell what was changed in one that is being worked on.
-    """
+    """What blocks in the cache folder are found by; None where they are not to be kept there."""
     if stamps is None or config.folder is None or not os.environ.get(CACHE_VARIABLE):
         return None
-    code = _files_stamp(Path(str(resources.files("ecglm.synth"))), (".py",))
-    return _hash_of(stamps.prepared, os.path.realpath(config.folder), code, platform.python_version())
+    return _hash_of(stamps.prepared, os.path.realpath(config.folder), code_stamp(), platform.python_version())
+
+
+@cache
+def code_stamp() -> str:
+    """Changes with every line of this package: versions do not tell what was changed in one that is worked on."""
+    return _files_stamp(Path(str(resources.files("ecglm.synth"))), (".py", ".yaml"))
+
+
+def made_by_this_code(corpus: Corpus | None) -> bool:
+    return corpus is not None and build_log(corpus.root).get("code") == code_stamp()
 
 
 def _hash_of(*parts: str) -> str:
@@ -299,7 +307,8 @@ def source_stamp(config: SourceConfig) -> str | None:
     if config.metadata is not None and config.metadata.is_file():
         status = config.metadata.stat()
         table = f"{config.metadata.name} {status.st_size} {status.st_mtime_ns}"
-    return f"{source} {config.limit} {config.sampling_hz} {config.splits} {table}"
+    kind = "wfdb" if config.wfdb is not None else "ptbxl"
+    return f"{kind} {source} {config.limit} {config.sampling_hz} {config.splits} {table}"
 
 
 def _definitions_stamp(package: str, folder: Path | None) -> str:

@@ -30,13 +30,17 @@ from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, SPECIAL_COLUMNS, Template
 
-_GROUP_BLOCKS = 12
-"""Blocks a template sees at once: more make fewer queries, fewer take less memory."""
-_VIEWS_OPEN = 18
-"""Views of some blocks that stay open: all of two groups. The hundreds of columns of each take memory themselves."""
+_AT_ONCE = 12
+"""Blocks a template sees at once, if there are no more: each query is asked once."""
+_GROUP_BLOCKS = 6
+"""Blocks a template sees at once otherwise: more make fewer queries, fewer take less memory."""
+_VIEWS_OPEN = 36
+"""Views of some blocks that stay open: all of four groups. The hundreds of columns of each take memory themselves."""
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r'"([^"]+)"')
+_NAME_AS_TEXT = {"query", "query_table"}
+"""Functions of DuckDB whose argument, a text, names what is read."""
 _TEXTS = r"\s*'[^']*'(?:\s*,\s*'[^']*')*\s*"
 _FINDINGS_OF = re.compile(rf"\bfindings_of\b(?:\s*\(\s*\[({_TEXTS})\]\s*\))?", re.IGNORECASE)
 
@@ -103,6 +107,8 @@ def _render_key(template: Template, digests: dict[str, str], source: str) -> str
 def _views_named(template: Template) -> set[str]:
     """Views that a template's SQL reads, and some words that are none."""
     words = _words(template.header.sql)
+    if words & _NAME_AS_TEXT:
+        return words | {*ECG_VIEWS, *KNOWLEDGE_VIEWS}
     behind = {"doubts": {"labels", "gate"}, "findings_of": {"findings"}}
     return words.union(*(views for name, views in behind.items() if name in words))
 
@@ -110,7 +116,7 @@ def _views_named(template: Template) -> set[str]:
 def _columns_named(template: Template) -> set[str] | None:
     """Columns that a template may read, and some words that are none; None where they cannot be told."""
     words = _words(template.text)
-    if "columns" in words:  # COLUMNS('…') names columns by a pattern
+    if words & {"columns", *_NAME_AS_TEXT}:  # COLUMNS('…') names columns by a pattern
         return None
     behind = {"doubts": DOUBTS, "findings_of": FINDINGS_OF}
     return words.union(SPECIAL_COLUMNS, *(_words(sql) for name, sql in behind.items() if name in words))
@@ -120,7 +126,7 @@ def _statements_named(template: Template) -> frozenset[str] | None:
     """The statements whose findings a template reads; None where it may read all."""
     sql = template.header.sql
     lists = [match[1] for match in _FINDINGS_OF.finditer(sql)]
-    if "findings" in _words(sql) or None in lists:
+    if _words(sql) & {"findings", *_NAME_AS_TEXT} or None in lists:
         return None
     return frozenset(code for listed in lists for code in re.findall("'([^']*)'", listed))
 
@@ -214,7 +220,8 @@ def render_template(job: RenderJob) -> dict[str, Any]:
     register = _register(work)
     is_knowledge = template.header.family == "knowledge"
     blocks = range(1 if is_knowledge else job.n_blocks)
-    groups = [blocks[start : start + _GROUP_BLOCKS] for start in range(0, len(blocks), _GROUP_BLOCKS)]
+    at_once = _AT_ONCE if len(blocks) <= _AT_ONCE else _GROUP_BLOCKS
+    groups = [blocks[start : start + at_once] for start in range(0, len(blocks), at_once)]
     (work / "rejected").mkdir(exist_ok=True)
     rejected_path = work / "rejected" / f"{template.id}.parquet"
     views = _views(work)

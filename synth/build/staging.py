@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from ecglm.synth.corpus import MANIFEST, write_json
 from ecglm.synth.errors import CorpusError
+from ecglm.synth.signal_store import CACHE_VARIABLE
 
 _WORTH_KEEPING = ("simulated", "blocks", "ready")
 """What a later build can go on from; a work folder without any of it is removed."""
@@ -72,8 +74,8 @@ def told_plainly(work: Path, out: Path, kind: Kind = CORPUS) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            blocks = work / "blocks"
-            places = f"{work} or {blocks.readlink()}" if blocks.is_symlink() else work
+            cache = os.environ.get(CACHE_VARIABLE)
+            places = f"{work} or {Path(cache).absolute()}" if cache else work
             raise CorpusError(
                 f"{places}: no space left on the device; {out.name} is as it was. Free space and {kind.verb} again:"
                 " what is finished is kept"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ecglm.synth.build.arrow_files import file_digest, read_arrow
+from ecglm.synth.build.arrow_files import file_digest, is_as_written, read_arrow
 from ecglm.synth.build.blocks import Blocks
 from ecglm.synth.build.config import BuildConfig
 from ecglm.synth.build.inputs import versions
@@ -70,22 +70,19 @@ def _written_once(
         content: gives its parts and its schema.
     """
     target = table_path(stage, name)
-    target.unlink(missing_ok=True)  # it may be one that is kept
     for kept in blocks.root.glob(f"{name}-*{target.suffix}"):
-        if kept == _kept_table(blocks, target, file_digest(kept)):
-            _link(kept, target)
+        if is_as_written(kept, kept.stem.removeprefix(f"{name}-")):
+            shutil.copyfile(kept, target)
             return
         kept.unlink(missing_ok=True)
     write_table(stage, name, *content())
-    kept = _kept_table(blocks, target, file_digest(target))
+    kept = blocks.root / f"{name}-{file_digest(target)}{target.suffix}"
     temporary = kept.with_name(f"{kept.name}.{os.getpid()}")  # other builds may look at these blocks
-    _link(target, temporary)
-    temporary.replace(kept)
-
-
-def _kept_table(blocks: Blocks, target: Path, digest: str) -> Path:
-    """Where a table of a corpus is kept, under the hash of its bytes."""
-    return blocks.root / f"{target.stem}-{digest}{target.suffix}"
+    try:
+        shutil.copyfile(target, temporary)
+        temporary.replace(kept)
+    except OSError:  # the build goes on without
+        temporary.unlink(missing_ok=True)
 
 
 def _measurements_schema(blocks: Blocks, providers: Sequence[str]) -> pa.Schema:
@@ -179,7 +176,7 @@ def keep_simulated(config: BuildConfig, work: Path, stage: Path) -> None:
         shutil.copytree(work / "simulated", stage / "simulated", copy_function=_link)
 
 
-def _link(source: str | Path, target: str | Path) -> str | Path:
+def _link(source: str, target: str) -> str:
     try:
         os.link(source, target)
     except OSError:
