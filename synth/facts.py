@@ -17,7 +17,8 @@ from ecglm.synth.criteria import empty_measured_ecgs
 from ecglm.synth.database import PLAN_FAST, LockedConnection
 from ecglm.synth.explained import unexplained, width_explained
 from ecglm.synth.findings import Decided, decide, rules_of
-from ecglm.synth.findings_view import findings_view
+from ecglm.synth.findings_view import FINDINGS_OF, findings_view
+from ecglm.synth.gate import DOUBTS
 from ecglm.synth.guideline_tables import relation_tables, rows_of_rules
 from ecglm.synth.guidelines import GuidelineSet
 from ecglm.synth.lead_values import LEAD_FINDINGS, LEAD_VALUES
@@ -54,6 +55,8 @@ KNOWLEDGE_VIEWS = (
 """Views without rows per ECG."""
 ACROSS_BLOCKS = ("comparisons", "ecgqa_compared")
 """Views of two ECGs, which may be of two blocks."""
+OVER_VIEWS = {"doubts": DOUBTS, "findings_of": FINDINGS_OF}
+"""What SQL of ours adds to them in each connection; its words are the views and columns that it reads."""
 
 
 def _leads_text(column: str) -> str:

@@ -12,9 +12,7 @@ import pyarrow as pa
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import QueryError
-from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, derive_comparisons, no_ecgs, views_of
-from ecglm.synth.findings_view import FINDINGS_OF
-from ecglm.synth.gate import DOUBTS
+from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, OVER_VIEWS, derive_comparisons, no_ecgs, views_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, Violation, read_guidelines
 from ecglm.synth.schema import GATE, LABELS
@@ -50,7 +48,7 @@ def validate(guidelines_folder: Path | None = None, templates_folder: Path | Non
     templates, problems = read_templates(templates_folder)
     violations = [*violations, *problems]
     if guidelines is not None:
-        with LockedConnection(empty_views(guidelines), setup=[DOUBTS, FINDINGS_OF]) as connection:
+        with LockedConnection(empty_views(guidelines), setup=[*OVER_VIEWS.values()]) as connection:
             for template in templates:
                 where = f"templates/{template.header.family}/{template.id}.jinja"
                 violations += [Violation(where, problem) for problem in sql_problems(template, connection)]

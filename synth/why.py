@@ -19,9 +19,7 @@ from ecglm.synth.criteria import Criterion
 from ecglm.synth.database import LockedConnection
 from ecglm.synth.ecgqa import derive_compared, derive_ecgqa
 from ecglm.synth.errors import CorpusError, ECGLMError
-from ecglm.synth.facts import derive_comparisons, merge_measurements, views_of
-from ecglm.synth.findings_view import FINDINGS_OF
-from ecglm.synth.gate import DOUBTS
+from ecglm.synth.facts import OVER_VIEWS, derive_comparisons, merge_measurements, views_of
 from ecglm.synth.guideline_tables import relation_tables
 from ecglm.synth.guidelines import GuidelineSet, guidelines_from_texts
 from ecglm.synth.measure.dictionary import Measurement, columns_of, measurements
@@ -322,7 +320,7 @@ def _difference(behind: _Behind, template: Template | str, pair: Mapping[str, An
     if isinstance(template, str):
         return template
     try:
-        with LockedConnection(behind.views(), setup=[DOUBTS, FINDINGS_OF]) as connection:
+        with LockedConnection(behind.views(), setup=[*OVER_VIEWS.values()]) as connection:
             register = EcgRegister.of(behind.ecgs)
             for rendered in render_block(template, connection, register, pair["source"]):
                 same = rendered.pairs.filter(pc.equal(rendered.pairs["pair_id"], pair["pair_id"]))

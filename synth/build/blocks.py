@@ -95,7 +95,7 @@ def block_is_whole(work: Path, number: int, *, taken_over: bool) -> bool:
         taken_over: as in `BlockJob`; a block that was made otherwise lists other rejections.
     """
     note = block_note(work, number)
-    if note is None or note["taken_over"] != taken_over:
+    if note is None or note.get("taken_over") != taken_over:
         return False
     folder, digests = block_folder(work, number), note["digests"]
     return all(is_as_written(folder / f"{name}.arrow", digest) for name, digest in digests.items())

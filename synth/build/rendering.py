@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -20,12 +20,11 @@ import xxhash
 from ecglm.synth.build.arrow_files import read_arrow
 from ecglm.synth.build.blocks import block_folder, knowledge_path
 from ecglm.synth.build.progress import Progress
-from ecglm.synth.build.workers import RunTasks, call
+from ecglm.synth.build.workers import RunTasks
 from ecglm.synth.corpus import ROWS_PER_FILE, Corpus, ParquetFile, file_sha256, pairs_path, write_json
 from ecglm.synth.database import PLAN_FAST, LockedConnection
-from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS
-from ecglm.synth.findings_view import FINDINGS_OF, about
-from ecglm.synth.gate import DOUBTS
+from ecglm.synth.facts import ECG_VIEWS, KNOWLEDGE_VIEWS, OVER_VIEWS
+from ecglm.synth.findings_view import about
 from ecglm.synth.render import EcgRegister, render_block
 from ecglm.synth.schema import PAIRS, REJECTED, SCHEMA_VERSION
 from ecglm.synth.templates import ENGINE_VERSION, SPECIAL_COLUMNS, Template
@@ -90,10 +89,14 @@ def render_all(
     jobs.sort(key=lambda job: -len(job.template.header.sql))  # what takes long first, so that workers end together
     total, first = len(templates), len(templates) - len(jobs)
     tasks = [*beside, *((render_template, job) for job in jobs)]
-    results = run(call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))
+    results = run(_call, tasks, lambda n: tell("rendering templates", first + max(n - len(beside), 0), total))
     for job, note in zip(jobs, results[len(beside) :], strict=True):
         done[job.template.id] = note
     return done, reused
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _render_key(template: Template, digests: dict[str, str], source: str) -> str:
@@ -109,8 +112,7 @@ def _views_named(template: Template) -> set[str]:
     words = _words(template.header.sql)
     if words & _NAME_AS_TEXT:
         return words | {*ECG_VIEWS, *KNOWLEDGE_VIEWS}
-    behind = {"doubts": {"labels", "gate"}, "findings_of": {"findings"}}
-    return words.union(*(views for name, views in behind.items() if name in words))
+    return words | _words_behind(words)
 
 
 def _columns_named(template: Template) -> set[str] | None:
@@ -118,8 +120,12 @@ def _columns_named(template: Template) -> set[str] | None:
     words = _words(template.text)
     if words & {"columns", *_NAME_AS_TEXT}:  # COLUMNS('…') names columns by a pattern
         return None
-    behind = {"doubts": DOUBTS, "findings_of": FINDINGS_OF}
-    return words.union(SPECIAL_COLUMNS, *(_words(sql) for name, sql in behind.items() if name in words))
+    return words.union(SPECIAL_COLUMNS, _words_behind(words))
+
+
+def _words_behind(words: set[str]) -> set[str]:
+    """What is read where these words name one of `OVER_VIEWS`."""
+    return set().union(*(_words(sql) for name, sql in OVER_VIEWS.items() if name in words))
 
 
 def _statements_named(template: Template) -> frozenset[str] | None:
@@ -162,7 +168,7 @@ class _Views:
         knowledge = {name: read_arrow(knowledge_path(work, name)) for name in KNOWLEDGE_VIEWS}
         empty = {name: read_arrow(block_folder(work, 0) / f"{name}.arrow")[:0] for name in ECG_VIEWS}
         self._connection = LockedConnection(
-            {**empty, **knowledge}, setup=[PLAN_FAST, DOUBTS, FINDINGS_OF], memory_limit="512MB"
+            {**empty, **knowledge}, setup=[PLAN_FAST, *OVER_VIEWS.values()], memory_limit="512MB"
         )
 
     def of(self, blocks: range, template: Template) -> LockedConnection:

@@ -29,11 +29,6 @@ RunTasks = Callable[[Callable[..., Any], list[tuple[Any, ...]], Callable[[int], 
 """Called with a function, the arguments of each task, and what to call with the number of tasks done."""
 
 
-def call(function: Callable[..., Result], *arguments: Any) -> Result:
-    """A task, where several functions are shared out at once."""
-    return function(*arguments)
-
-
 def _nothing() -> None:
     """A task that only starts a worker."""
 
